@@ -1,0 +1,80 @@
+"""One class for each way a run can end badly: an exit code, a message and what to do about it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class ShimError(Exception):
+    """A failure that the user can read and act on.
+
+    `code` is the exit code (see the table in README.md), `hint` says what to do.
+    """
+
+    code = 70
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}; {self.hint}" if self.hint else self.message
+
+
+class UsageError(ShimError):
+    """A flag, a variable or a stage name that cannot be used."""
+
+    code = 2
+
+
+class ContractError(ShimError):
+    """A stage exited 0 and broke its contract."""
+
+    code = 65
+
+
+class PreflightError(ShimError):
+    """The store, an artifact, an input or a commit is not there."""
+
+    code = 69
+
+
+class RecordError(ShimError):
+    """A record or an artifact could not be written."""
+
+    code = 73
+
+
+class BusyError(ShimError):
+    """Another attempt or execution owns the stage; the same command may be tried again."""
+
+    code = 75
+
+
+class AccessError(ShimError):
+    """Credentials or permissions."""
+
+    code = 77
+
+
+class PipelineError(ShimError):
+    """pipeline.toml is wrong."""
+
+    code = 78
+
+
+def shown(value: object, limit: int = 120) -> str:
+    """Return a value as it may stand in a message: quoted, escaped, at most `limit` characters."""
+    text = ascii(value) if isinstance(value, str) else str(value)
+    return text if len(text) <= limit else f"{text[: limit - 3]}..."
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return a sentence that offers the nearest known name, or lists the known ones."""
+    choices = sorted(known)
+    match = difflib.get_close_matches(name.lower(), choices, n=1, cutoff=0.5)
+    if match:
+        return f"did you mean {match[0]}?"
+    return f"known: {', '.join(choices)}" if choices else "none is known"

@@ -1,0 +1,332 @@
+"""pipeline.toml to validated values: the one table of stages, read once and never guessed at.
+
+Every mistake is a PipelineError (exit 78) that names the file, the key and the nearest right one.
+"""
+
+from __future__ import annotations
+
+import graphlib
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from shim.errors import PipelineError, nearest, shown
+
+DEFAULT_REDACT = ("*_TOKEN", "*_PASSWORD", "*_SECRET*")
+RESERVED = "_stages"  # the folder of the records under a run prefix
+TABLE_KEYS = ("root", "redact", "env_file", "requirements", "stage")
+OPTION_KEYS = ("pass", "help", "type", "default")
+OPTION_TYPES = ("flag", "text", "int", "float")
+FIELDS = ("run_date", "execution_id", "stage", "python", "artifacts_dir", "artifacts_uri", "store")
+INPUT_FIELDS = ("run_date", "execution_id", "stage")
+NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}")
+FIELD = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
+DURATION = re.compile(r"(?:([0-9]{1,5})h)?(?:([0-9]{1,6})m)?(?:([0-9]{1,7})s?)?")
+
+
+@dataclass(frozen=True)
+class StageOption:
+    """One option of one stage: `--freeze-evaluator` for us, `--freeze` for the stage's command."""
+
+    name: str
+    stage: str
+    passes: str
+    kind: str
+    help: str
+    default: Any
+
+    @property
+    def variable(self) -> str:
+        """The environment variable that sets it."""
+        return self.name.upper().replace("-", "_")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One row of the table. `timeout` is in seconds; paths are relative to the run prefix."""
+
+    name: str
+    command: tuple[str, ...]
+    needs: tuple[str, ...]
+    requires: tuple[str, ...]
+    produces: tuple[str, ...]
+    inputs: tuple[str, ...]
+    timeout: int
+    state: str
+    slug: str
+    io: str
+    options: tuple[StageOption, ...]
+
+
+STAGE_KEYS = ("name", "command", "needs", "requires", "produces", "inputs", "timeout", "state",
+              "slug", "io", "options")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """The whole table, its stages in an order in which they can run."""
+
+    path: str
+    root: str
+    redact: tuple[str, ...]
+    env_file: str | None
+    requirements: str | None
+    stages: tuple[Stage, ...]
+
+    @property
+    def options(self) -> tuple[StageOption, ...]:
+        """Every stage's options."""
+        return tuple(option for stage in self.stages for option in stage.options)
+
+
+def load(path: Path) -> Pipeline:
+    """Read and validate a table. Raises PipelineError."""
+    try:
+        table = tomllib.loads(path.read_bytes().decode())
+    except OSError as error:
+        raise PipelineError(
+            f"cannot read the table {path} ({error.strerror})", "name one with --pipeline"
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise PipelineError(f"{path}: not valid TOML: {error}", "see https://toml.io") from error
+    return parse(table, path)
+
+
+def parse(table: Mapping[str, Any], path: Path) -> Pipeline:
+    """Validate a table that was read from `path`. Raises PipelineError."""
+    reader = _Reader(str(path))
+    reader.keys(table, TABLE_KEYS, "")
+    rows = table.get("stage")
+    if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
+        raise reader.wrong("there is no [[stage]]", "add one row [[stage]] for each stage")
+    stages = [_stage(reader, row, number) for number, row in enumerate(rows, 1)]
+    _unique(reader, stages)
+    base = path.absolute().parent
+    return Pipeline(
+        path=str(path.absolute()),
+        root=str((base / reader.text(table, "root", "", ".")).resolve()),
+        redact=reader.texts(table, "redact", "", DEFAULT_REDACT),
+        env_file=reader.optional(table, "env_file", ""),
+        requirements=reader.optional(table, "requirements", ""),
+        stages=_ordered(reader, stages),
+    )
+
+
+def duration(text: str | int) -> int | None:
+    """Return seconds from `90`, `90s`, `45m`, `2h` or `1h30m`; None if it is no such text."""
+    if isinstance(text, bool):
+        return None
+    if isinstance(text, int):
+        return text if text > 0 else None
+    match = DURATION.fullmatch(text.strip())
+    if not match or not any(match.groups()):
+        return None
+    hours, minutes, seconds = (int(part or 0) for part in match.groups())
+    return hours * 3600 + minutes * 60 + seconds or None
+
+
+def substitute(text: str, values: Mapping[str, str]) -> str:
+    """Replace `{field}` by its value; `{{` and `}}` stand for braces; other fields stay."""
+
+    def one(match: re.Match[str]) -> str:
+        if match[0] in ("{{", "}}"):
+            return match[0][0]
+        return values.get(match[1], match[0]) if match[1] else match[0]
+
+    return FIELD.sub(one, text)
+
+
+def artifact_problem(path: str) -> str | None:
+    """Return why a text cannot name an artifact under a run prefix, or None if it can."""
+    parts = path.split("/")
+    if not path or path.startswith("/") or any(part in ("", ".", "..") for part in parts):
+        return "is not a relative path"
+    if "\\" in path or not path.isprintable() or any("\ud800" <= c <= "\udfff" for c in path):
+        return "holds a character that a key cannot"
+    if len(path.encode()) > 900:
+        return "is too long"
+    if parts[0] == RESERVED:
+        return f"lies under {RESERVED}/, which holds the records"
+    return None
+
+
+class _Reader:
+    """Reads typed values out of the table and says where a wrong one stands."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def wrong(self, what: str, hint: str = "") -> PipelineError:
+        return PipelineError(f"{self.path}: {what}", hint)
+
+    def keys(self, table: Mapping[str, Any], known: Iterable[str], where: str) -> None:
+        for key in table:
+            if key not in known:
+                raise self.wrong(f"unknown key {shown(key)}{where}", nearest(key, known))
+
+    def text(self, table: Mapping[str, Any], key: str, where: str, default: str) -> str:
+        value = table.get(key, default)
+        if not isinstance(value, str) or not value or "\0" in value:
+            raise self.wrong(f"{key}{where} is {shown(value)}", "give it a text")
+        return value
+
+    def optional(self, table: Mapping[str, Any], key: str, where: str) -> str | None:
+        return self.text(table, key, where, "") if key in table else None
+
+    def texts(
+        self, table: Mapping[str, Any], key: str, where: str, default: tuple[str, ...] = ()
+    ) -> tuple[str, ...]:
+        value = table.get(key, list(default))
+        if not isinstance(value, list) or not all(isinstance(v, str) and v for v in value):
+            raise self.wrong(f"{key}{where} is {shown(value)}", 'give it a list, as ["a", "b"]')
+        if any("\0" in item for item in value):
+            raise self.wrong(f"{key}{where} holds a NUL character")
+        return tuple(value)
+
+    def fields(self, texts: Iterable[str], known: Iterable[str], key: str, where: str) -> None:
+        for text in texts:
+            for match in FIELD.finditer(text):
+                if match[0] not in ("{{", "}}") and match[1] not in known:
+                    name = match[1] or match[0]
+                    raise self.wrong(
+                        f"{key}{where} has the unknown field {shown(name)} in {shown(text)}",
+                        f"{nearest(name, known)} (a plain brace is written twice)",
+                    )
+
+
+def _stage(reader: _Reader, row: Mapping[str, Any], number: int) -> Stage:
+    name = row.get("name")
+    if not isinstance(name, str) or not NAME.fullmatch(name):
+        raise reader.wrong(
+            f"stage number {number} has the name {shown(name)}",
+            "a name is lower-case letters, digits, - and _",
+        )
+    where = f" of stage {name}"
+    reader.keys(row, STAGE_KEYS, where)
+    command = reader.texts(row, "command", where)
+    if not command:
+        raise reader.wrong(f"stage {name} has no command", 'add command = ["program", "argument"]')
+    reader.fields(command, FIELDS, "command", where)
+    inputs = reader.texts(row, "inputs", where)
+    reader.fields(inputs, INPUT_FIELDS, "inputs", where)
+    requires, produces = (reader.texts(row, key, where) for key in ("requires", "produces"))
+    for path in (*requires, *produces, *inputs):
+        if problem := artifact_problem(path):
+            raise reader.wrong(f"the path {shown(path)}{where} {problem}")
+    timeout = duration(row.get("timeout", ""))
+    if timeout is None:
+        raise reader.wrong(
+            f"timeout{where} is {shown(row.get('timeout'))}",
+            "give it seconds, or a text such as 45m or 2h",
+        )
+    io = reader.text(row, "io", where, "private")
+    if io not in ("private", "direct"):
+        raise reader.wrong(f"io{where} is {shown(io)}", nearest(io, ("private", "direct")))
+    slug = reader.text(row, "slug", where, name)
+    if not NAME.fullmatch(slug):
+        raise reader.wrong(
+            f"slug{where} is {shown(slug)}", "a slug is lower-case letters, digits, - and _"
+        )
+    return Stage(
+        name=name,
+        command=command,
+        needs=reader.texts(row, "needs", where),
+        requires=requires,
+        produces=produces,
+        inputs=inputs,
+        timeout=timeout,
+        state=reader.text(row, "state", where, name.title().replace("-", "").replace("_", "")),
+        slug=slug,
+        io=io,
+        options=_options(reader, row.get("options", {}), name),
+    )
+
+
+def _options(reader: _Reader, table: object, stage: str) -> tuple[StageOption, ...]:
+    if not isinstance(table, dict) or not all(isinstance(row, dict) for row in table.values()):
+        raise reader.wrong(f"options of stage {stage} is not a table", "see infrastructure/")
+    options = []
+    for name, row in table.items():
+        where = f" of option {shown(name)} of stage {stage}"
+        if not NAME.fullmatch(name):
+            raise reader.wrong(f"the name{where} cannot be a flag", "write it as freeze-evaluator")
+        reader.keys(row, OPTION_KEYS, where)
+        kind = reader.text(row, "type", where, "flag")
+        if kind not in OPTION_TYPES:
+            raise reader.wrong(f"type{where} is {shown(kind)}", nearest(kind, OPTION_TYPES))
+        default = row.get("default", False if kind == "flag" else None)
+        accepted = {"flag": bool, "text": str, "int": int, "float": (int, float)}[kind]
+        if default is not None and (
+            not isinstance(default, accepted) or (kind != "flag" and isinstance(default, bool))
+        ):
+            raise reader.wrong(f"default{where} is {shown(default)}", f"its type is {kind}")
+        options.append(
+            StageOption(
+                name=name,
+                stage=stage,
+                passes=reader.text(row, "pass", where, f"--{name}"),
+                kind=kind,
+                help=reader.text(row, "help", where, f"passed to {stage}"),
+                default=default,
+            )
+        )
+    return tuple(options)
+
+
+def _unique(reader: _Reader, stages: list[Stage]) -> None:
+    """Refuse two stages, slugs, artifacts or options with one name."""
+    seen: dict[tuple[str, str], str] = {}
+    for stage in stages:
+        claims = [("name", stage.name), ("slug", stage.slug), ("state", stage.state)]
+        claims += [("artifact", str(PurePosixPath(path))) for path in stage.produces]
+        claims += [("option", option.variable) for option in stage.options]
+        for claim in claims:
+            if claim in seen:
+                owner = "two stages" if claim[0] == "name" else f"{seen[claim]} and {stage.name}"
+                raise reader.wrong(f"{owner} have the {claim[0]} {claim[1]}", "rename one of them")
+            seen[claim] = stage.name
+
+
+def _ordered(reader: _Reader, stages: list[Stage]) -> tuple[Stage, ...]:
+    """Return the stages in an order in which they can run, the table's own where that is one."""
+    by_name = {stage.name: stage for stage in stages}
+    producer = {path: stage.name for stage in stages for path in stage.produces}
+    for stage in stages:
+        for need in stage.needs:
+            if need not in by_name:
+                raise reader.wrong(
+                    f"stage {stage.name} needs {shown(need)}, which is no stage",
+                    nearest(need, by_name),
+                )
+    sorter = graphlib.TopologicalSorter({stage.name: stage.needs for stage in stages})
+    try:
+        sorter.prepare()
+    except graphlib.CycleError as error:
+        raise reader.wrong(
+            f"needs go in a circle: {' -> '.join(error.args[1])}", "remove one of them"
+        ) from error
+    order: list[Stage] = []
+    before: dict[str, set[str]] = {}
+    waiting = list(stages)
+    while waiting:
+        stage = next(s for s in waiting if all(need in before for need in s.needs))
+        waiting.remove(stage)
+        before[stage.name] = {stage.name}.union(*(before[need] for need in stage.needs))
+        order.append(stage)
+    for stage in stages:
+        for path in stage.requires:
+            owner = producer.get(path)
+            if owner is None:
+                raise reader.wrong(
+                    f"stage {stage.name} requires {shown(path)}, which no stage produces",
+                    nearest(path, producer),
+                )
+            if owner == stage.name or owner not in before[stage.name]:
+                raise reader.wrong(
+                    f"stage {stage.name} requires {path} of {owner} and does not need {owner}",
+                    f'add "{owner}" to its needs',
+                )
+    return tuple(order)

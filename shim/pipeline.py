@@ -8,22 +8,21 @@ from __future__ import annotations
 import graphlib
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from shim.errors import PipelineError, nearest, shown
+from shim.fields import FIELDS, INPUT_FIELDS
+from shim.reader import Reader
 
 DEFAULT_REDACT = ("*_TOKEN", "*_PASSWORD", "*_SECRET*")
 RESERVED = "_stages"  # the folder of the records under a run prefix
 TABLE_KEYS = ("root", "redact", "env_file", "requirements", "stage")
 OPTION_KEYS = ("pass", "help", "type", "default")
-OPTION_TYPES = ("flag", "text", "int", "float")
-FIELDS = ("run_date", "execution_id", "stage", "python", "artifacts_dir", "artifacts_uri", "store")
-INPUT_FIELDS = ("run_date", "execution_id", "stage")
+OPTION_TYPES = {"flag": (bool,), "text": (str,), "int": (int,), "float": (int, float)}
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}")
-FIELD = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 DURATION = re.compile(r"(?:([0-9]{1,5})h)?(?:([0-9]{1,6})m)?(?:([0-9]{1,7})s?)?")
 
 
@@ -97,7 +96,7 @@ def load(path: Path) -> Pipeline:
 
 def parse(table: Mapping[str, Any], path: Path) -> Pipeline:
     """Validate a table that was read from `path`. Raises PipelineError."""
-    reader = _Reader(str(path))
+    reader = Reader(str(path))
     reader.keys(table, TABLE_KEYS, "")
     rows = table.get("stage")
     if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
@@ -128,17 +127,6 @@ def duration(text: str | int) -> int | None:
     return hours * 3600 + minutes * 60 + seconds or None
 
 
-def substitute(text: str, values: Mapping[str, str]) -> str:
-    """Replace `{field}` by its value; `{{` and `}}` stand for braces; other fields stay."""
-
-    def one(match: re.Match[str]) -> str:
-        if match[0] in ("{{", "}}"):
-            return match[0][0]
-        return values.get(match[1], match[0]) if match[1] else match[0]
-
-    return FIELD.sub(one, text)
-
-
 def artifact_problem(path: str) -> str | None:
     """Return why a text cannot name an artifact under a run prefix, or None if it can."""
     parts = path.split("/")
@@ -153,51 +141,7 @@ def artifact_problem(path: str) -> str | None:
     return None
 
 
-class _Reader:
-    """Reads typed values out of the table and says where a wrong one stands."""
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-
-    def wrong(self, what: str, hint: str = "") -> PipelineError:
-        return PipelineError(f"{self.path}: {what}", hint)
-
-    def keys(self, table: Mapping[str, Any], known: Iterable[str], where: str) -> None:
-        for key in table:
-            if key not in known:
-                raise self.wrong(f"unknown key {shown(key)}{where}", nearest(key, known))
-
-    def text(self, table: Mapping[str, Any], key: str, where: str, default: str) -> str:
-        value = table.get(key, default)
-        if not isinstance(value, str) or not value or "\0" in value:
-            raise self.wrong(f"{key}{where} is {shown(value)}", "give it a text")
-        return value
-
-    def optional(self, table: Mapping[str, Any], key: str, where: str) -> str | None:
-        return self.text(table, key, where, "") if key in table else None
-
-    def texts(
-        self, table: Mapping[str, Any], key: str, where: str, default: tuple[str, ...] = ()
-    ) -> tuple[str, ...]:
-        value = table.get(key, list(default))
-        if not isinstance(value, list) or not all(isinstance(v, str) and v for v in value):
-            raise self.wrong(f"{key}{where} is {shown(value)}", 'give it a list, as ["a", "b"]')
-        if any("\0" in item for item in value):
-            raise self.wrong(f"{key}{where} holds a NUL character")
-        return tuple(value)
-
-    def fields(self, texts: Iterable[str], known: Iterable[str], key: str, where: str) -> None:
-        for text in texts:
-            for match in FIELD.finditer(text):
-                if match[0] not in ("{{", "}}") and match[1] not in known:
-                    name = match[1] or match[0]
-                    raise self.wrong(
-                        f"{key}{where} has the unknown field {shown(name)} in {shown(text)}",
-                        f"{nearest(name, known)} (a plain brace is written twice)",
-                    )
-
-
-def _stage(reader: _Reader, row: Mapping[str, Any], number: int) -> Stage:
+def _stage(reader: Reader, row: Mapping[str, Any], number: int) -> Stage:
     name = row.get("name")
     if not isinstance(name, str) or not NAME.fullmatch(name):
         raise reader.wrong(
@@ -245,7 +189,7 @@ def _stage(reader: _Reader, row: Mapping[str, Any], number: int) -> Stage:
     )
 
 
-def _options(reader: _Reader, table: object, stage: str) -> tuple[StageOption, ...]:
+def _options(reader: Reader, table: object, stage: str) -> tuple[StageOption, ...]:
     if not isinstance(table, dict) or not all(isinstance(row, dict) for row in table.values()):
         raise reader.wrong(f"options of stage {stage} is not a table", "see infrastructure/")
     options = []
@@ -258,10 +202,7 @@ def _options(reader: _Reader, table: object, stage: str) -> tuple[StageOption, .
         if kind not in OPTION_TYPES:
             raise reader.wrong(f"type{where} is {shown(kind)}", nearest(kind, OPTION_TYPES))
         default = row.get("default", False if kind == "flag" else None)
-        accepted = {"flag": bool, "text": str, "int": int, "float": (int, float)}[kind]
-        if default is not None and (
-            not isinstance(default, accepted) or (kind != "flag" and isinstance(default, bool))
-        ):
+        if default is not None and type(default) not in OPTION_TYPES[kind]:
             raise reader.wrong(f"default{where} is {shown(default)}", f"its type is {kind}")
         options.append(
             StageOption(
@@ -276,7 +217,7 @@ def _options(reader: _Reader, table: object, stage: str) -> tuple[StageOption, .
     return tuple(options)
 
 
-def _unique(reader: _Reader, stages: list[Stage]) -> None:
+def _unique(reader: Reader, stages: list[Stage]) -> None:
     """Refuse two stages, slugs, artifacts or options with one name."""
     seen: dict[tuple[str, str], str] = {}
     for stage in stages:
@@ -290,7 +231,7 @@ def _unique(reader: _Reader, stages: list[Stage]) -> None:
             seen[claim] = stage.name
 
 
-def _ordered(reader: _Reader, stages: list[Stage]) -> tuple[Stage, ...]:
+def _ordered(reader: Reader, stages: list[Stage]) -> tuple[Stage, ...]:
     """Return the stages in an order in which they can run, the table's own where that is one."""
     by_name = {stage.name: stage for stage in stages}
     producer = {path: stage.name for stage in stages for path in stage.produces}

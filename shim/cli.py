@@ -1,0 +1,297 @@
+"""The command line: the only place that prints results and exits."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shlex
+import subprocess
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn, TextIO
+
+import click
+
+from shim import __version__, clock, options, rundate
+from shim import pipeline as tables
+from shim import plan as plans
+from shim.errors import PipelineError, ShimError, UsageError, nearest, shown
+from shim.plan import Plan
+
+PROGRAM = "spot_backtest"
+COMPLETE = "_SPOT_BACKTEST_SH_COMPLETE"
+# SSM reads 137 as a timeout and 194 as "reboot the host and run the script again":
+# docs.aws.amazon.com/systems-manager/latest/userguide/send-commands-reboot.html
+SSM_READS = (137, 194)
+
+
+class Commands(click.Group):
+    """Commands that offer the nearest name for a wrong one."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the command that the first word names. Raises UsageError."""
+        if self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
+            known = [name for name in self.list_commands(ctx) if not self.commands[name].hidden]
+            raise UsageError(f"{shown(args[0])} is not a command", nearest(args[0], known))
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name=PROGRAM)
+def cli() -> None:
+    """Run the stages of a batch pipeline under one run date."""
+
+
+@cli.command("plan", cls=options.PlanCommand)
+@click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
+@click.pass_context
+def plan_command(ctx: click.Context, as_json: bool, **_: object) -> None:
+    """Print what would run: the run date, the stages and their commands."""
+    plan = _plan(ctx)
+    click.echo(plan.to_json() if as_json else _described(plan))
+
+
+@cli.command("entry", cls=options.PlanCommand, hidden=True)
+@click.pass_context
+def entry_command(ctx: click.Context, **_: object) -> None:
+    """Print the plan for the entry: names and values, each ended by a NUL, so nothing is quoted."""
+    pairs = _pairs(_plan(ctx))
+    sys.stdout.write("".join(f"{name}\0{value}\0" for name, value in pairs))
+
+
+@cli.command("options", cls=options.PlanCommand, hidden=True)
+@click.pass_context
+def options_command(ctx: click.Context, **_: object) -> None:
+    """Print the plan's options, for the entry's help."""
+    formatter = ctx.make_formatter()
+    ctx.command.format_options(ctx, formatter)
+    click.echo(formatter.getvalue().rstrip("\n"))
+
+
+@cli.command("preflight", cls=options.PlanCommand)
+@click.option("--plan", "plan_file", type=click.File(), help="Take this plan; - is stdin.")
+@click.pass_context
+def preflight_command(ctx: click.Context, plan_file: TextIO | None, **_: object) -> None:
+    """Check everything that can be checked before a stage runs."""
+    from shim import preflight
+
+    plan = _plan(ctx, plan_file)
+    problems = preflight.check(plan)
+    for problem in problems:
+        _say(str(problem))
+    if problems:
+        ctx.exit(preflight.code(problems))
+    if not plan.quiet:
+        _say(f"preflight: nothing is wrong for {', '.join(s.name for s in plan.planned)}")
+
+
+@cli.command("stage", cls=options.PlanCommand)
+@click.argument("name")
+@click.option("--plan", "plan_file", type=click.File(), help="Take this plan; - is stdin.")
+@click.option("--report", type=click.Path(path_type=Path), hidden=True)
+@click.option("--parent", type=int, hidden=True)
+@click.pass_context
+def stage_command(
+    ctx: click.Context,
+    name: str,
+    plan_file: TextIO | None,
+    report: Path | None,
+    parent: int | None,
+    **_: object,
+) -> None:
+    """Run one stage: one attempt, from its receipt to its commit."""
+    from shim import stage
+
+    plan = _plan(ctx, plan_file)
+    code = stage.run(plan, plan.stage(name), report=report, parent=parent)
+    ctx.exit(code if report else _for_ssm(code))
+
+
+@cli.command("capture", context_settings={"ignore_unknown_options": False})
+@click.option("--slug", required=True, help="What the log is of: a folder's name in the store.")
+@click.option("--log", required=True, type=click.Path(path_type=Path), help="The local log.")
+@click.option("--store", envvar="SPOT_STORE", show_envvar=True, help="Ship the log to this store.")
+@click.option("--date", envvar="RUN_DATE", show_envvar=True, help="The run date.  [default: today]")
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+@click.pass_context
+def capture_command(
+    ctx: click.Context,
+    slug: str,
+    log: Path,
+    store: str | None,
+    date: str | None,
+    command: Sequence[str],
+) -> None:
+    """Run a command, keep and ship its log, and return its status.
+
+    Both of its outputs go to --log and to stdout, byte for byte; with a store the log is shipped
+    to _ssm_logs/<slug>/<run date>/ while the command runs.
+    """
+    from shim import capture
+
+    if not tables.NAME.fullmatch(slug):
+        raise UsageError(
+            f"{shown(slug)} is not a slug (set by --slug)",
+            "a slug is lower-case letters, digits, - and _",
+        )
+    from_flag = ctx.get_parameter_source("date") is click.core.ParameterSource.COMMANDLINE
+    day = rundate.resolve(date if from_flag else None, date, clock.utc_now())
+    code = capture.capture(
+        command,
+        slug=slug,
+        log=log,
+        store_uri=store,
+        run_date=day.text,
+        patterns=_redact(),
+        env=os.environ,
+    )
+    ctx.exit(_for_ssm(code))
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and exit by the table in README.md."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in words or "1" in (
+        os.environ.get("SHIM_DEBUG"),
+        os.environ.get("SPOT_DEBUG"),
+    )
+    try:
+        if COMPLETE in os.environ:
+            _complete(words)
+        code = cli.main(words, prog_name=PROGRAM, standalone_mode=False)
+        sys.stdout.flush()
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message())
+        code = 2
+    except click.ClickException as error:
+        hint = options.offer(error) if isinstance(error, click.UsageError) else ""
+        code = _fail(UsageError(_plain(error), hint), debug)
+    except click.Abort:
+        code = 130
+    except ShimError as error:
+        code = _fail(error, debug)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # so that the flush at exit has where to go
+        code = 141
+    except Exception as error:
+        name = type(error).__name__
+        hint = "" if debug else "SHIM_DEBUG=1 shows where; please report it"
+        code = _fail(ShimError(f"internal error: {name}: {error}", hint), debug)
+    sys.exit(code or 0)
+
+
+def _fail(error: ShimError, debug: bool) -> int:
+    if debug:
+        traceback.print_exc()
+    _say(str(error))
+    return error.code
+
+
+def _say(text: str) -> None:
+    """Print one line for a person on stderr."""
+    print(f"{PROGRAM}: {text}", file=sys.stderr, flush=True)
+
+
+def _plain(error: click.ClickException) -> str:
+    """Return Click's message as the beginning of one of ours."""
+    if isinstance(error, click.NoSuchOption):
+        return f"{shown(error.option_name)} is not an option"
+    if isinstance(error, click.BadParameter) and error.param and error.ctx and error.param.name:
+        if isinstance(error, click.MissingParameter):
+            return f"{error.param.get_error_hint(error.ctx)} is missing"
+        source = options.source_of(error.ctx, error.param.name)
+        return f"{error.message.rstrip('.')} (set by {source})"
+    return error.format_message().rstrip(".")
+
+
+def _for_ssm(code: int) -> int:
+    """Return the status that SSM will not misread; the true one is printed."""
+    if code in SSM_READS and os.environ.get("SSM_COMMAND_ID"):
+        _say(f"the exit code is {code}; it leaves as 1, because SSM gives {code} a meaning")
+        return 1
+    return code
+
+
+def _plan(ctx: click.Context, given: TextIO | None = None) -> Plan:
+    """Return the plan that was given, or the one that the command line asks for."""
+    if given:
+        return Plan.from_json(given.read())
+    found = options.table(ctx)
+    if found is None:
+        raise PipelineError("the table could not be read", "name one with --pipeline")
+    asked = options.request(ctx, _code_version(Path(found.root)))
+    return plans.build(found, asked, clock.utc_now(), secrets.token_hex(2), Path.cwd())
+
+
+def _code_version(root: Path) -> str:
+    """Return SPOT_CODE_VERSION, else the commit of the table's checkout, else `unknown`."""
+    given = os.environ.get("SPOT_CODE_VERSION")
+    if given:
+        return given
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    try:
+        done = subprocess.run(
+            command, cwd=root, capture_output=True, text=True, timeout=5, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return "unknown"
+    return done.stdout.strip() or "unknown"
+
+
+def _redact() -> tuple[str, ...]:
+    """Return the table's redact patterns; capture masks by the usual ones without a table."""
+    try:
+        return tables.load(options.find_table(())).redact
+    except PipelineError:
+        return tables.DEFAULT_REDACT
+
+
+def _pairs(plan: Plan) -> list[tuple[str, str]]:
+    """Return what the entry needs of a plan, the plan itself first."""
+    pairs = [
+        ("plan", plan.to_json()),
+        ("run_date", plan.run_date),
+        ("quiet", "1" if plan.quiet else ""),
+        ("preflight_only", "1" if plan.preflight_only else ""),
+        ("requirements", plan.requirements or ""),
+        ("requirements_root", plan.root),
+        ("notice", f"run date {plan.run_date} (from {plan.run_date_source}), "
+         f"execution {plan.execution_id}"),
+        ("notice", f"store {plan.store}, prefix {plan.run_prefix}"),
+    ]  # fmt: skip
+    for stage in plan.skipped:
+        pairs += [("skipped", stage.name), ("notice", f"{stage.name} is skipped: {stage.skipped}")]
+    if not plan.planned:
+        pairs.append(("notice", "no stage is left to run"))
+    return pairs + [("stage", stage.name) for stage in plan.planned]
+
+
+def _described(plan: Plan) -> str:
+    lines = [
+        f"run date    {plan.run_date} (from {plan.run_date_source})",
+        f"execution   {plan.execution_id}",
+        f"code        {plan.code_version}",
+        f"store       {plan.store}",
+        f"prefix      {plan.run_prefix}",
+        f"table       {plan.pipeline}",
+        "stages",
+    ]
+    for stage in plan.planned:
+        lines.append(f"  {stage.name:<10} {shlex.join(stage.command)}  [{stage.timeout} s]")
+    lines += [f"  {stage.name:<10} skipped: {stage.skipped}" for stage in plan.skipped]
+    return "\n".join(lines)
+
+
+def _complete(words: list[str]) -> NoReturn:
+    """Answer the shell's question: the entry takes the plan's options and the commands."""
+
+    class Entry(options.PlanCommand, click.Group):
+        pass
+
+    entry = Entry("spot_backtest.sh", commands=cli.commands, invoke_without_command=True)
+    entry.main(words, prog_name="spot_backtest.sh", complete_var=COMPLETE)
+    sys.exit(0)

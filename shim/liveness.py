@@ -1,0 +1,53 @@
+"""Who runs an attempt, and the proof that they are dead: a process of this machine that is gone.
+
+Only a proof shortens the wait for a silent attempt; on another machine, or where /proc cannot tell,
+nobody is taken for dead here. See proc(5): boot_id, ns/pid and field 22 of stat, the start time.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+PROC = Path("/proc")
+
+
+def myself() -> dict[str, Any]:
+    """Return the host and, where the system tells, the machine and the process, for a record."""
+    pid = os.getpid()
+    return {
+        "host": socket.gethostname(),
+        "machine": _machine(),
+        "pid": pid,
+        "started": _started(pid),
+    }
+
+
+def proven_dead(who: Mapping[str, Any]) -> bool:
+    """Return whether the process that wrote `myself()` ran on this machine and is gone."""
+    machine, pid, started = who.get("machine"), who.get("pid"), who.get("started")
+    if not machine or not started or not isinstance(pid, int) or machine != _machine():
+        return False
+    return bool(_started(pid) != started)
+
+
+def _machine() -> str | None:
+    """Return this boot and process namespace as one text."""
+    try:
+        boot = (PROC / "sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot} {(PROC / 'self/ns/pid').readlink()}"
+    except OSError:
+        return None
+
+
+def _started(pid: int) -> str | None:
+    """Return when a process started, in clock ticks since boot; None if it is gone or a zombie."""
+    try:
+        # The second field is the name in parentheses, and may hold both spaces and parentheses.
+        fields = (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] == "Z" else fields[19]

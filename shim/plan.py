@@ -1,0 +1,302 @@
+"""Flags, environment, table and date to one frozen plan: what was planned is what runs.
+
+Pure: the table was read, the clock was asked and the code version was found by the caller.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from shim import clock, fields, rundate
+from shim.errors import UsageError, nearest, shown
+from shim.pipeline import Pipeline, Stage, duration
+
+PREFIX = "backtest/"
+DRY_RUN = ".dry-run/"
+LOGS = "_ssm_logs/"
+S3_URI = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/.*)?")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A value that the user gave, and where: a flag or a variable by its name."""
+
+    value: str
+    source: str
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asked for, parsed by Click and not yet checked against the table.
+
+    `options` holds the values of the stages' own options by name.
+    """
+
+    date: str | None = None
+    run_date: str | None = None
+    skip_stages: Setting | None = None
+    only_stages: Setting | None = None
+    store: Setting | None = None
+    timeout: Setting | None = None
+    on: str = "here"
+    execution_id: str | None = None
+    code_version: str = "unknown"
+    preflight_only: bool = False
+    dry_run: bool = False
+    resume: bool = False
+    trust_existing: bool = False
+    quiet: bool = False
+    debug: bool = False
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    """One stage as it will run. `timeout` is in seconds.
+
+    `command` is bound: only `{artifacts_dir}` and `{python}` are left to be filled where it runs.
+    `skipped` says why it will not run; it is empty for a stage that will.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    needs: tuple[str, ...]
+    requires: tuple[str, ...]
+    produces: tuple[str, ...]
+    inputs: tuple[str, ...]
+    timeout: int
+    state: str
+    slug: str
+    io: str
+    skipped: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that a run needs to know, the same on every machine that carries it out."""
+
+    run_date: str
+    run_date_source: str
+    execution_id: str
+    store: str
+    run_prefix: str
+    logs_prefix: str
+    on: str
+    pipeline: str
+    root: str
+    code_version: str
+    preflight_only: bool
+    dry_run: bool
+    resume: bool
+    trust_existing: bool
+    quiet: bool
+    debug: bool
+    redact: tuple[str, ...]
+    env_file: str | None
+    requirements: str | None
+    stages: tuple[StagePlan, ...]
+
+    @property
+    def planned(self) -> tuple[StagePlan, ...]:
+        """The stages to run, in order."""
+        return tuple(stage for stage in self.stages if not stage.skipped)
+
+    @property
+    def skipped(self) -> tuple[StagePlan, ...]:
+        """The stages that do not run."""
+        return tuple(stage for stage in self.stages if stage.skipped)
+
+    def stage(self, name: str) -> StagePlan:
+        """Return a stage by name. Raises UsageError."""
+        for stage in self.stages:
+            if stage.name == name:
+                return stage
+        known = [stage.name for stage in self.stages]
+        raise UsageError(f"{shown(name)} is not a stage", nearest(name, known))
+
+    def to_json(self) -> str:
+        """Return the plan as one line of JSON."""
+        return json.dumps(dataclasses.asdict(self), separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str) -> Plan:
+        """Return the plan that `to_json` wrote. Raises UsageError."""
+        try:
+            values = json.loads(text)
+            stages = tuple(StagePlan(**_tuples(stage)) for stage in values.pop("stages"))
+            plan = cls(stages=stages, **_tuples(values))
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise UsageError(
+                f"this is not a plan ({error})", "pass what `plan --json` printed"
+            ) from error
+        if not rundate.is_run_date(plan.run_date):
+            raise UsageError(
+                f"{shown(plan.run_date)} is not a run date (set by the plan)",
+                "pass what `plan --json` printed",
+            )
+        return plan
+
+
+def build(pipeline: Pipeline, request: Request, now: datetime, token: str, cwd: Path) -> Plan:
+    """Return the plan for a request.
+
+    `now` has a zone, `token` is four random hex digits for an ad-hoc execution, `cwd` is where a
+    relative store begins. Raises UsageError.
+    """
+    date = rundate.resolve(request.date, request.run_date, now)
+    folder = DRY_RUN if request.dry_run else ""
+    run_prefix = f"{PREFIX}{folder}{date.text}/"
+    store = _store(request.store, pipeline.root, cwd)
+    execution_id = _execution(request.execution_id, now, token)
+    known = {
+        "run_date": date.text,
+        "execution_id": execution_id,
+        "store": store,
+        "artifacts_uri": f"{store}/{run_prefix}".removesuffix("/"),
+    }
+    timeout = _timeout(request.timeout)
+    reasons = _skipped(pipeline, request)
+    return Plan(
+        run_date=date.text,
+        run_date_source=date.source,
+        execution_id=execution_id,
+        store=store,
+        run_prefix=run_prefix,
+        logs_prefix=f"{LOGS}{folder}",
+        on=request.on,
+        pipeline=pipeline.path,
+        root=pipeline.root,
+        code_version=request.code_version,
+        preflight_only=request.preflight_only,
+        dry_run=request.dry_run,
+        resume=request.resume,
+        trust_existing=request.trust_existing,
+        quiet=request.quiet,
+        debug=request.debug,
+        redact=pipeline.redact,
+        env_file=pipeline.env_file,
+        requirements=pipeline.requirements,
+        stages=tuple(
+            _stage(stage, known, request.options, timeout, reasons.get(stage.name, ""))
+            for stage in pipeline.stages
+        ),
+    )
+
+
+def _tuples(values: dict[str, Any]) -> dict[str, Any]:
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+
+
+def _store(setting: Setting | None, root: str, cwd: Path) -> str:
+    """Return an absolute directory or `s3://bucket/prefix` without a slash at its end."""
+    if setting is None:
+        return str(Path(root) / "artifacts")
+    value = setting.value
+    if value.startswith("s3://"):
+        uri = value.rstrip("/")
+        if S3_URI.fullmatch(uri) and uri.isprintable() and not _dotted(uri.split("/")[3:]):
+            return uri
+    elif "://" not in value and value.isprintable() and value.strip():
+        return str((cwd / Path(value).expanduser()).absolute())
+    raise UsageError(
+        f"{shown(value)} is not a store (set by {setting.source})",
+        "use a directory or s3://bucket/prefix",
+    )
+
+
+def _dotted(parts: Iterable[str]) -> bool:
+    return any(part in ("", ".", "..") for part in parts)
+
+
+def _execution(given: str | None, now: datetime, token: str) -> str:
+    if not given:
+        return f"adhoc-{clock.compact(now)}-{token}"
+    if not given.isprintable() or len(given) > 256:
+        raise UsageError(
+            f"{shown(given)} is not an execution id (set by EXECUTION_ID)",
+            "use up to 256 printable characters",
+        )
+    return given
+
+
+def _timeout(setting: Setting | None) -> int | None:
+    if setting is None:
+        return None
+    seconds = duration(setting.value)
+    if seconds is None:
+        raise UsageError(
+            f"{shown(setting.value)} is not a duration (set by {setting.source})",
+            "use seconds, or a text such as 45m or 2h",
+        )
+    return seconds
+
+
+def _names(setting: Setting, pipeline: Pipeline) -> set[str]:
+    """Return the stages of a comma list; spaces around a name are nothing."""
+    known = [stage.name for stage in pipeline.stages]
+    names = {name.strip() for name in setting.value.split(",")} - {""}
+    for name in sorted(names.difference(known)):
+        raise UsageError(
+            f"{shown(name)} is not a stage (set by {setting.source})", nearest(name, known)
+        )
+    return names
+
+
+def _skipped(pipeline: Pipeline, request: Request) -> dict[str, str]:
+    """Return why each stage that will not run is skipped, by name."""
+    reasons = {}
+    if request.only_stages:
+        only = _names(request.only_stages, pipeline)
+        if not only:
+            raise UsageError(
+                f"{request.only_stages.source} names no stage",
+                f"known: {', '.join(stage.name for stage in pipeline.stages)}",
+            )
+        for stage in pipeline.stages:
+            if stage.name not in only:
+                reasons[stage.name] = f"not named by {request.only_stages.source}"
+    if request.skip_stages:
+        for name in _names(request.skip_stages, pipeline):
+            reasons[name] = f"named by {request.skip_stages.source}"
+    return reasons
+
+
+def _stage(
+    stage: Stage,
+    known: Mapping[str, str],
+    options: Mapping[str, Any],
+    timeout: int | None,
+    skipped: str,
+) -> StagePlan:
+    known = {**known, "stage": stage.name}
+    command = [fields.bind(part, known) for part in stage.command]
+    for option in stage.options:
+        value = options.get(option.name, option.default)
+        if value is None or value is False:
+            continue
+        if value is True:
+            command.append(fields.escape(option.passes))
+        elif option.passes.startswith("--"):
+            command.append(fields.escape(f"{option.passes}={value}"))
+        else:
+            command += [fields.escape(option.passes), fields.escape(str(value))]
+    return StagePlan(
+        name=stage.name,
+        command=tuple(command),
+        needs=stage.needs,
+        requires=stage.requires,
+        produces=stage.produces,
+        inputs=tuple(fields.fill(path, known) for path in stage.inputs),
+        timeout=timeout or stage.timeout,
+        state=stage.state,
+        slug=stage.slug,
+        io=stage.io,
+        skipped=skipped,
+    )

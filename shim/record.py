@@ -1,0 +1,195 @@
+"""Receipts: what one attempt left, and the claim by which one attempt at a time owns a stage.
+
+The claim is one object per run date. It is only ever replaced by a conditional put, so two attempts
+that start at once cannot both own a stage, and two executions cannot both own a date.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import threading
+import time
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from shim import clock, liveness
+from shim.errors import BusyError, RecordError, ShimError
+from shim.pipeline import RESERVED
+from shim.plan import Plan
+from shim.store import ABSENT, Conflict, Object, Store
+
+HEARTBEAT = 30.0  # seconds between two writes of an open receipt
+SILENT = 180.0  # seconds of the store's clock after which an attempt is dead
+TRIES = 50  # at the claim; each loss means that somebody else got it
+
+
+def attempt_id(now: datetime) -> str:
+    """Return the id of an attempt: its start and four random hex digits."""
+    return f"{clock.compact(now)}-{secrets.token_hex(2)}"
+
+
+def receipt_key(prefix: str, stage: str, attempt: str) -> str:
+    """Return the key of a receipt under a run prefix."""
+    return f"{prefix}{RESERVED}/{stage}/{attempt}.json"
+
+
+def claim_key(prefix: str) -> str:
+    """Return the key of a run date's claim; no stage's name starts with an underscore."""
+    return f"{prefix}{RESERVED}/_claim.json"
+
+
+class Attempt:
+    """One open receipt: kept fresh by a thread until it is closed.
+
+    `superseded` is set when another attempt has closed it: then nothing may be published.
+    """
+
+    def __init__(self, store: Store, plan: Plan, stage: str, attempt: str) -> None:
+        self.store, self.plan, self.stage = store, plan, stage
+        self.id = attempt
+        self.superseded = threading.Event()
+        self.values: dict[str, Any] = {
+            "stage": stage,
+            "run_date": plan.run_date,
+            "execution_id": plan.execution_id,
+            "attempt": self.id,
+            "code_version": plan.code_version,
+            "state": "open",
+            **liveness.myself(),
+        }
+        self._key = receipt_key(plan.run_prefix, stage, self.id)
+        self._etag = ""
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._keeper = threading.Thread(target=self._keep, name="heartbeat", daemon=True)
+
+    def open(self) -> None:
+        """Claim the stage and write the receipt. Raises BusyError: who, where, since when."""
+        opened = clock.iso(self.store.now())
+        self.values["opened"] = opened
+        _claim(self.store, self.plan, self.stage, self.values)
+        self._etag = self.store.put(self._key, _json(self.values), ABSENT).etag
+        self._keeper.start()
+
+    def beat(self) -> None:
+        """Write the receipt again, still open. Raises BusyError once another attempt closed it."""
+        self._write({"heartbeat": clock.iso(self.store.now())})
+
+    def close(self, outcome: str, code: int, **details: Any) -> None:
+        """Write the receipt a last time. Raises ShimError if that cannot be done."""
+        self._stop.set()
+        if self._keeper.is_alive():
+            self._keeper.join()
+        closed = clock.iso(self.store.now())
+        self._write(
+            {"state": "closed", "outcome": outcome, "code": code, "closed": closed, **details}
+        )
+
+    def _write(self, more: Mapping[str, Any]) -> None:
+        with self._lock:
+            values = {**self.values, **more}
+            try:
+                self._etag = self.store.put(self._key, _json(values), self._etag).etag
+            except Conflict as error:
+                self.superseded.set()
+                raise BusyError(
+                    f"attempt {self.id} of {self.stage} was silent too long and was closed as lost "
+                    "by another attempt",
+                    "nothing was published; run it again if the other one fails",
+                ) from error
+            self.values = values
+
+    def _keep(self) -> None:
+        while not self._stop.wait(HEARTBEAT):
+            try:
+                self.beat()
+            except BusyError:
+                return
+            except ShimError:
+                continue  # the store is away: the next beat tries again, close() reports
+
+
+def close_as_lost(store: Store, prefix: str, stage: str, attempt: str, why: str) -> bool:
+    """Close another's open receipt. Return False if it was written meanwhile: its owner lives."""
+    key = receipt_key(prefix, stage, attempt)
+    found = store.read(key)
+    if found is None:
+        return True
+    values = _parsed(found[0])
+    if values.get("state") == "closed":
+        return True
+    closed = clock.iso(store.now())
+    values |= {"state": "closed", "outcome": "lost", "code": None, "closed": closed, "error": why}
+    try:
+        store.put(key, _json(values), found[1].etag)
+    except Conflict:
+        return False
+    return True
+
+
+def _claim(store: Store, plan: Plan, stage: str, mine: Mapping[str, Any]) -> None:
+    """Enter the attempt into the run date's claim. Raises BusyError."""
+    key = claim_key(plan.run_prefix)
+    for _ in range(TRIES):
+        found = store.read(key)
+        claim = _parsed(found[0]) if found else {}
+        others = _open_attempts(store, plan, claim.get("open", {}), found and found[1])
+        if others is None:
+            continue
+        for name, other in others.items():
+            if name == stage or other.get("execution_id") != plan.execution_id:
+                raise BusyError(
+                    f"{name} at {plan.run_date} is run by execution {other.get('execution_id')} "
+                    f"on {other.get('host')} since {other.get('opened')} "
+                    f"(attempt {other.get('attempt')})",
+                    "wait for its end and run the same command with the same date again",
+                )
+        entry = {k: v for k, v in mine.items() if k not in ("stage", "run_date", "state")}
+        body = _json({"run_date": plan.run_date, "open": {**others, stage: entry}})
+        try:
+            store.put(key, body, found[1].etag if found else ABSENT)
+        except Conflict:
+            time.sleep(secrets.randbelow(50) / 1000)  # so that racers do not stay in step
+            continue
+        return
+    raise BusyError(
+        f"the claim {store.uri_of(key)} changed {TRIES} times under this attempt", "try again"
+    )
+
+
+def _open_attempts(
+    store: Store, plan: Plan, entries: Mapping[str, Any], claim: Object | None
+) -> dict[str, Any] | None:
+    """Return the attempts that are alive, the dead ones closed as lost; None to look again."""
+    alive = {}
+    for stage, entry in entries.items():
+        found = store.read(receipt_key(plan.run_prefix, stage, entry["attempt"]))
+        if found and _parsed(found[0]).get("state") == "closed":
+            continue
+        last = found[1].modified if found else claim.modified if claim else store.now()
+        silent = (store.now() - last).total_seconds()
+        gone = liveness.proven_dead(entry)
+        if silent < SILENT and not gone:
+            alive[stage] = entry
+            continue
+        why = "its process is gone" if gone else f"it was silent for {silent:.0f} s"
+        if not close_as_lost(store, plan.run_prefix, stage, entry["attempt"], why):
+            return None
+    return alive
+
+
+def _json(values: Mapping[str, Any]) -> bytes:
+    return json.dumps(values, indent=1).encode()
+
+
+def _parsed(body: bytes) -> dict[str, Any]:
+    """Return a record's values. Raises RecordError."""
+    try:
+        values = json.loads(body)
+    except ValueError as error:
+        raise RecordError(f"a record is not JSON ({error})", "move it away") from error
+    if not isinstance(values, dict):
+        raise RecordError("a record is not a JSON object", "move it away")
+    return values

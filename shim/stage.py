@@ -1,0 +1,317 @@
+"""One attempt at one stage: receipt, command, contract, publication, commit, receipt closed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from shim import artifacts, clock, commit, fields, needs, process, record, redact, ship
+from shim.commit import Artifact, Commit
+from shim.detach import STOPPING, Lifeline, detached, signal_name
+from shim.environment import child_environment
+from shim.errors import PreflightError, ShimError
+from shim.plan import Plan, StagePlan
+from shim.process import Ended
+from shim.sinks import say
+from shim.store import Progress, open_store
+
+SHIP_LAST = 60.0  # seconds for the rest of a log at the end
+
+
+class StoppedError(ShimError):
+    """The attempt was asked to end before it had committed."""
+
+    def __init__(self, stage: str, why: str, code: int) -> None:
+        super().__init__(f"{stage} was stopped before its commit ({why})", "nothing is committed")
+        self.code = code
+
+
+@dataclass
+class Result:
+    """What the closing table shows of a stage: outcome, seconds, where its log is."""
+
+    outcome: str = "failed"
+    seconds: float = 0.0
+    log: str = "-"
+
+    def write(self, report: Path | None) -> None:
+        """Write it as three lines to a file, for the entry."""
+        if report:
+            report.write_text(f"{self.outcome}\n{self.seconds:.0f}\n{self.log}\n")
+
+
+def run(plan: Plan, stage: StagePlan, report: Path | None = None, parent: int | None = None) -> int:
+    """Run one attempt and return its exit code, by the table in README.md.
+
+    `report` is a file for the outcome; with `parent` the attempt ends when that process does.
+    Raises ShimError.
+    """
+    if parent:
+        _die_with(parent)
+    attempt = record.attempt_id(clock.utc_now())
+    folder = Path(tempfile.mkdtemp(prefix=f"spot_backtest-{stage.name}-"))
+    log = folder / f"{stage.name}.log"
+
+    def work(lifeline: Lifeline) -> int:
+        started, result = time.monotonic(), Result()
+        try:
+            return _Run(plan, stage, attempt, folder, log, lifeline, result).go()
+        finally:
+            result.seconds = time.monotonic() - started
+            result.write(report)
+
+    def lost(why: str) -> None:
+        say(f"{stage.name}: {why}; its log is {log}")
+        try:
+            store = open_store(plan.store)
+            record.close_as_lost(store, plan.run_prefix, stage.name, attempt, why)
+        except ShimError as error:
+            say(f"{stage.name}: its receipt stays open: {error}")
+        shutil.rmtree(folder / "artifacts", ignore_errors=True)
+
+    return detached(work, lost)
+
+
+class _Run:
+    """The state of one attempt, in the supervisor."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        stage: StagePlan,
+        attempt: str,
+        folder: Path,
+        log: Path,
+        lifeline: Lifeline,
+        result: Result,
+    ) -> None:
+        self.plan, self.stage, self.lifeline, self.result = plan, stage, lifeline, result
+        self.folder, self.log = folder, log
+        self.private = folder / "artifacts"
+        self.private.mkdir()
+        self.store = open_store(plan.store)
+        self.attempt = record.Attempt(self.store, plan, stage.name, attempt)
+
+    def go(self) -> int:
+        try:
+            if self.plan.resume and self._committed():
+                self.result.outcome = "kept"
+                self._tell("its commit verifies; it is not repeated (--resume)")
+                return 0
+            commits = self._needs()
+            self.attempt.open()
+            return self._closed(commits)
+        finally:
+            shutil.rmtree(self.private, ignore_errors=True)
+            if not self.log.exists():
+                shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _committed(self) -> bool:
+        there = commit.read(self.store, self.plan.run_prefix, self.stage.name)
+        return there is not None and not commit.problems(
+            self.store, self.plan.run_prefix, there, self.plan.run_date
+        )
+
+    def _needs(self) -> dict[str, Commit | None]:
+        commits = {n: needs.of(self.store, self.plan, self.stage, n) for n in self.stage.needs}
+        for name, found in commits.items():
+            if found is None:
+                self._tell(f"{name} has no commit; its artifacts are trusted (--trust-existing)")
+        return commits
+
+    def _closed(self, commits: Mapping[str, Commit | None]) -> int:
+        """Run the attempt and close its receipt, however it ends."""
+        shipper = ship.Shipper(self.store, self._log_key(), self.log)
+        shipper.start()
+        details: dict[str, Any] = {}
+        outcome, code = "failed", ShimError.code
+        try:
+            ended = self._command(commits)
+            details |= {"log_bytes": ended.bytes, "log_lost": ended.lost}
+            outcome, code = _outcome(ended), ended.code
+            if self.attempt.superseded.is_set():
+                self.attempt.beat()  # raises and says why
+            if code == 0:
+                self._commit(commits)
+                outcome = "committed"
+            else:
+                self._tell(f"{outcome}, exit code {code}; its log is {shipper.uri}", always=True)
+        except ShimError as error:
+            outcome, code = "failed", error.code
+            details["error"] = str(error)
+            with self.log.open("a") as log:
+                log.write(f"spot_backtest: {error}\n")
+            raise
+        except BaseException as error:
+            details["error"] = repr(error)
+            raise
+        finally:
+            shipped = shipper.finish(SHIP_LAST)
+            self.result.outcome = outcome
+            self.result.log = shipper.uri if shipped else str(self.log)
+            self._close(outcome, code, log=self.result.log, **details)
+            if shipped:
+                self.log.unlink(missing_ok=True)
+        return code
+
+    def _close(self, outcome: str, code: int, **details: Any) -> None:
+        """Close the receipt; a failure here must not replace the stage's own status."""
+        if self.attempt.superseded.is_set():
+            return  # it was closed as lost by the attempt that took over
+        try:
+            self.attempt.close(outcome, code, **details)
+        except ShimError as error:
+            self._tell(f"its receipt stays open: {error}", always=True)
+
+    def _log_key(self) -> str:
+        return ship.log_key(
+            self.plan.logs_prefix,
+            self.stage.slug,
+            self.plan.run_date,
+            socket.gethostname(),
+            clock.utc_now(),
+        )
+
+    def _command(self, commits: Mapping[str, Commit | None]) -> Ended:
+        """Bring in what is required and run the command under capture."""
+        self.before = artifacts.snapshot(self.store, self.plan)
+        self.replaced = commit.read(self.store, self.plan.run_prefix, self.stage.name)
+        self.started = self.store.now()
+        self.brought: dict[str, str] = {}
+        if self.stage.io == "private":
+            self.brought = artifacts.bring_in(
+                self.store, self.plan, self.stage, commits, self.private
+            )
+        env = child_environment(self.plan, self.stage, str(self.private))
+        values = {"python": sys.executable, "artifacts_dir": str(self.private)}
+        command = [fields.fill(part, values) for part in self.stage.command]
+        self._tell(f"attempt {self.attempt.id}, timeout {self.stage.timeout} s")
+        return process.run(
+            command,
+            log=self.log,
+            lifeline=self.lifeline,
+            env=env,
+            mask=redact.Masker(redact.secrets(env, self.plan.redact)),
+            cwd=Path(self.plan.root),
+            console=None if self.plan.quiet else 1,
+            timeout=self.stage.timeout,
+            cancel=self.attempt.superseded,
+            silent=lambda seconds: self._tell(f"still running after {seconds:.0f} s, no output"),
+        )
+
+    def _commit(self, commits: Mapping[str, Commit | None]) -> None:
+        """Verify the contract, publish and commit."""
+        owners = self._owners()
+        if self.stage.io == "direct":
+            published = artifacts.verify_direct(
+                self.store, self.plan, self.stage, self.before, self.started
+            )
+        else:
+            found = artifacts.collect(self.stage, self.private, self.brought, owners)
+            self._still_mine()
+            published = artifacts.publish(
+                self.store, self.plan, found, self.before, self._still_mine, self._meter
+            )
+        for path in artifacts.retire(self.store, self.plan, self.replaced, published):
+            self._tell(f"removed {path}, which only the commit before this one had")
+        self._still_mine()
+        self._write_commit(commits, published)
+        self._tell(f"committed {len(published)} artifacts")
+
+    def _write_commit(
+        self, commits: Mapping[str, Commit | None], published: Mapping[str, Artifact]
+    ) -> None:
+        commit.write(
+            self.store,
+            self.plan.run_prefix,
+            Commit(
+                stage=self.stage.name,
+                run_date=self.plan.run_date,
+                execution_id=self.plan.execution_id,
+                attempt=self.attempt.id,
+                code_version=self.plan.code_version,
+                committed=clock.iso(self.store.now()),
+                artifacts=published,
+                built_on={name: c.digest if c else None for name, c in commits.items()},
+            ),
+            self.replaced.etag if self.replaced else None,
+        )
+
+    def _owners(self) -> dict[str, str]:
+        """Return which stage each artifact belongs to: by its commit, else by the table."""
+        owners = {path: other.name for other in self.plan.stages for path in other.produces}
+        for other in self.plan.stages:
+            if other.name != self.stage.name:
+                there = commit.read(self.store, self.plan.run_prefix, other.name)
+                owners |= dict.fromkeys(there.artifacts if there else (), other.name)
+        return owners
+
+    def _still_mine(self) -> None:
+        """Raise if this attempt must not publish: superseded, or told to end."""
+        self.attempt.beat()
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Raise if the front died, a signal asks to stop or another attempt took over."""
+        if self.attempt.superseded.is_set():
+            self.attempt.beat()
+        if self.lifeline.front_died:
+            raise StoppedError(self.stage.name, "its caller was killed", 128 + signal.SIGKILL)
+        for number in STOPPING.intersection(self.lifeline.hear()):
+            raise StoppedError(self.stage.name, signal_name(number), 128 + number)
+
+    def _meter(self, one: artifacts.Found) -> Progress:
+        """Show a file's progress on a terminal, a line when it is done otherwise."""
+        if not sys.stderr.isatty() or self.plan.quiet:
+            self._tell(f"publishes {one.path} ({one.size:,} bytes)")
+            return lambda _count: self._go_on()
+        bar = click.progressbar(length=one.size, label=f"  {one.path}", file=sys.stderr)
+        bar.render_progress()
+
+        def advance(count: int) -> None:
+            self._go_on()
+            bar.update(count)
+            if bar.finished:
+                bar.render_finish()
+
+        return advance
+
+    def _tell(self, text: str, always: bool = False) -> None:
+        if always or not self.plan.quiet:
+            say(f"{self.stage.name}: {text}")
+
+
+def _outcome(ended: Ended) -> str:
+    """Return the outcome in one word or two, for the receipt and the closing table."""
+    if ended.how == "exited":
+        return "exited" if ended.code == 0 else "failed"
+    if ended.how == "signalled" and ended.signal:
+        return f"died of {signal_name(ended.signal)}"
+    return ended.how
+
+
+def _die_with(parent: int) -> None:
+    """Get SIGKILL when the parent dies (PR_SET_PDEATHSIG in prctl(2)); on Linux only.
+
+    The entry runs each stage in a process group of its own, which a SIGKILL to the entry's group
+    does not reach; the supervisor then ends the stage as after any death of its front.
+    """
+    if sys.platform != "linux":
+        return
+    import ctypes
+
+    PR_SET_PDEATHSIG = 1  # noqa: N806  its name in prctl(2)
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it died before the request
+        raise PreflightError("the process that started this one is gone", "start it again")

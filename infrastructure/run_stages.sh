@@ -36,7 +36,7 @@ run_stages() {
   python=$(environment_python "$root") || return
 
   local plan='' run_date='' quiet='' preflight_only='' requirements='' requirements_root=''
-  local -a stages=() skipped=() notices=()
+  local -a rows=() stages=() notices=()
   run_stages_plan "$@" || return
   RUN_DATE=$run_date
   readonly RUN_DATE
@@ -62,7 +62,7 @@ run_stages_plan() {
   while IFS= read -r -d '' name && IFS= read -r -d '' value; do
     case $name in
       stage) stages+=("$value") ;;
-      skipped) skipped+=("$value") ;;
+      row) rows+=("$value") ;;
       notice) notices+=("$value") ;;
       plan) plan=$value ;;
       run_date) run_date=$value ;;
@@ -151,11 +151,11 @@ run_stages_report() {
 }
 
 run_stages_table() {
-  local stage name
+  local stage otherwise
   printf '%-12s %-18s %8s  %s\n' stage outcome seconds log
-  for stage in "${skipped[@]}" "${stages[@]}"; do
-    name='not run'
-    [[ " ${skipped[*]} " != *" $stage "* ]] || name=skipped
-    printf '%-12s %-18s %8s  %s\n' "$stage" "${outcome[$stage]-$name}" "${seconds[$stage]--}" "${log[$stage]--}"
+  for stage in "${rows[@]}"; do
+    otherwise=skipped
+    [[ " ${stages[*]} " != *" $stage "* ]] || otherwise='not run'
+    printf '%-12s %-18s %8s  %s\n' "$stage" "${outcome[$stage]-$otherwise}" "${seconds[$stage]--}" "${log[$stage]--}"
   done
 }

@@ -263,8 +263,8 @@ def _pairs(plan: Plan) -> list[tuple[str, str]]:
          f"execution {plan.execution_id}"),
         ("notice", f"store {plan.store}, prefix {plan.run_prefix}"),
     ]  # fmt: skip
-    for stage in plan.skipped:
-        pairs += [("skipped", stage.name), ("notice", f"{stage.name} is skipped: {stage.skipped}")]
+    pairs += [("row", stage.name) for stage in plan.stages]
+    pairs += [("notice", f"{s.name} is skipped: {s.skipped}") for s in plan.skipped]
     if not plan.planned:
         pairs.append(("notice", "no stage is left to run"))
     return pairs + [("stage", stage.name) for stage in plan.planned]

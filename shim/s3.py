@@ -1,0 +1,211 @@
+"""A store in S3, with conditional writes, streamed bodies and objects that grow.
+
+Conditional writes: docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html. A write
+whose answer was lost is sent again by botocore, and then its own first success makes the condition
+fail; so each write carries an id in the object's metadata that tells whose it is.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+import uuid
+from builtins import list as listed  # Store.list shadows it
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import ClientError
+
+from shim.aws import UNREACHED, Connection, date, error_code, error_status
+from shim.errors import RecordError
+from shim.store import (
+    ABSENT,
+    PIECE,
+    Absent,
+    Conflict,
+    Expect,
+    Missing,
+    Object,
+    Progress,
+    Store,
+    checked,
+    key_problem,
+)
+from shim.upload import MIN_PART, WRITE_ID, Write, condition, send
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef
+
+TRIES = 5  # of a write that met another one, and of a download that broke
+GONE = ("NoSuchKey", "NoSuchUpload")
+
+
+class S3Store(Store):
+    """Objects of one bucket below an optional prefix."""
+
+    etag_tells_content = True
+
+    def __init__(self, bucket: str, prefix: str = "") -> None:
+        self.uri = f"s3://{bucket}/{prefix}" if prefix else f"s3://{bucket}"
+        self._bucket = bucket
+        self._base = f"{prefix}/" if prefix else ""
+        self._aws = Connection(self.uri)
+        self._writer = uuid.uuid4().hex
+
+    def head(self, key: str) -> Object | None:
+        return self._look(key)[0]
+
+    def read(self, key: str) -> tuple[bytes, Object] | None:
+        answer = self._open(key)
+        if answer is None:
+            return None
+        found = Object(key, answer["ContentLength"], answer["ETag"], _utc(answer["LastModified"]))
+        return b"".join(self._body(key, answer)), found
+
+    def pieces(self, key: str, etag: str | None = None) -> Iterator[bytes]:
+        answer = self._open(key, etag)
+        if answer is None:
+            raise Missing(key)
+        yield from self._body(key, answer)
+
+    def put(
+        self, key: str, body: bytes | Path, expect: Expect = None, progress: Progress | None = None
+    ) -> Object:
+        if isinstance(body, bytes):
+            size = len(body)
+        else:
+            try:
+                size = body.stat().st_size
+            except OSError as error:
+                raise RecordError(f"cannot read {body} ({error.strerror})") from error
+        write_id = uuid.uuid4().hex
+        return self._write(
+            Write(self._at(key), key, body, size, expect, write_id, progress=progress)
+        )
+
+    def extend(self, key: str, source: Path, done: int, size: int, etag: str | None) -> str:
+        for _ in range(TRIES):
+            if etag and done == size:
+                return etag
+            copied = done if done > MIN_PART else 0
+            write_id = f"{self._writer}-{size}"
+            write = Write(self._at(key), key, source, size, etag or ABSENT, write_id, copied)
+            try:
+                return self._write(write).etag
+            except Conflict:
+                # An earlier call may have failed here and yet have reached S3.
+                found, writer = self._look(key)
+                if not found or not writer.startswith(self._writer) or found.etag == etag:
+                    raise
+                done, etag = found.size, found.etag
+        raise Conflict(key)
+
+    def delete(self, key: str, expect: Expect = None) -> None:
+        if isinstance(expect, Absent):
+            if self.head(key):
+                raise Conflict(key)
+            return
+        with self._aws.s3(writing=True) as s3:
+            try:
+                s3.delete_object(**self._at(key), **condition(expect))
+            except ClientError as error:
+                if error_status(error) == 412:
+                    raise Conflict(key) from error
+                if error_code(error) != "NoSuchKey":
+                    raise
+
+    def list(self, prefix: str) -> Iterator[Object]:
+        with self._aws.s3() as s3:
+            pages = s3.get_paginator("list_objects_v2").paginate(
+                Bucket=self._bucket, Prefix=self._base + prefix
+            )
+            for page in pages:
+                for entry in page.get("Contents", []):
+                    key = entry["Key"].removeprefix(self._base)
+                    if key_problem(key) is None:  # a console's folder marker ends with a slash
+                        yield Object(key, entry["Size"], entry["ETag"], _utc(entry["LastModified"]))
+
+    def folders(self, prefix: str) -> listed[str]:
+        start = self._base + (f"{prefix.rstrip('/')}/" if prefix else "")
+        with self._aws.s3() as s3:
+            pages = s3.get_paginator("list_objects_v2").paginate(
+                Bucket=self._bucket, Prefix=start, Delimiter="/"
+            )
+            found = [entry["Prefix"] for page in pages for entry in page.get("CommonPrefixes", [])]
+        return sorted(name[len(start) : -1] for name in found)
+
+    def now(self) -> datetime:
+        with self._aws.s3() as s3:
+            answer = s3.list_objects_v2(Bucket=self._bucket, Prefix=self._base, MaxKeys=1)
+        return date(answer)
+
+    def _at(self, key: str) -> dict[str, Any]:
+        return {"Bucket": self._bucket, "Key": self._base + checked(key)}
+
+    def _look(self, key: str) -> tuple[Object | None, str]:
+        """Return what a key holds and the id of the write that made it."""
+        with self._aws.s3() as s3:
+            try:
+                answer = s3.head_object(**self._at(key))
+            except ClientError as error:
+                if error_status(error) == 404:
+                    return None, ""
+                raise
+        found = Object(key, answer["ContentLength"], answer["ETag"], _utc(answer["LastModified"]))
+        return found, answer["Metadata"].get(WRITE_ID, "")
+
+    def _open(
+        self, key: str, etag: str | None = None, start: int = 0
+    ) -> GetObjectOutputTypeDef | None:
+        more: dict[str, Any] = {"Range": f"bytes={start}-"} if start else {}
+        with self._aws.s3() as s3:
+            try:
+                return s3.get_object(**self._at(key), **condition(etag), **more)
+            except ClientError as error:
+                if error_code(error) == "NoSuchKey":
+                    return None
+                if error_status(error) == 412:
+                    raise Conflict(key) from error
+                raise
+
+    def _body(self, key: str, answer: GetObjectOutputTypeDef) -> Iterator[bytes]:
+        """Stream a body; one that breaks off is taken up again where it broke."""
+        size, etag, got = answer["ContentLength"], answer["ETag"], 0
+        for left in reversed(range(TRIES)):
+            try:
+                with closing(answer["Body"]) as body:
+                    for piece in body.iter_chunks(PIECE):
+                        yield piece
+                        got += len(piece)
+            except UNREACHED as error:
+                if not left:
+                    raise self._aws.explain(error) from error
+            if got == size:
+                return
+            again = self._open(key, etag, got)
+            if again is None:
+                raise Missing(key)
+            answer = again
+
+    def _write(self, write: Write) -> Object:
+        for left in reversed(range(TRIES)):
+            with self._aws.s3(writing=True) as s3:
+                try:
+                    return send(s3, write)
+                except ClientError as error:
+                    if error_status(error) == 412 or error_code(error) in GONE:
+                        found, write_id = self._look(write.key)
+                        if found and write_id == write.write_id:
+                            return found
+                        raise Conflict(write.key) from error
+                    if error_status(error) != 409 or not left:
+                        raise
+            time.sleep(random.uniform(0, 0.1 * 2 ** (TRIES - left)))  # noqa: S311  a pause
+        raise AssertionError("the last try returns or raises")
+
+
+def _utc(moment: datetime) -> datetime:
+    return moment.astimezone(UTC)

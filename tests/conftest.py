@@ -1,0 +1,64 @@
+"""What every test gets: a clean environment, an S3 endpoint on 127.0.0.1, a store of each kind."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from shim.store import Store, open_store
+from tests.lab import S3Lab, fake_credentials, s3_lab
+
+OURS = ("AWS_", "BOTO_", "SPOT_", "SHIM_", "SSM_")
+PLAIN = ("RUN_DATE", "SKIP_STAGES", "ONLY_STAGES", "DRY_RUN", "EXECUTION_ID", "STAGE", "STAGES")
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint() -> Iterator[S3Lab]:
+    """An S3 endpoint for all tests of one worker."""
+    with s3_lab() as lab:
+        yield lab
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No variable of AWS or of ours, no configuration file, made-up credentials, nowhere to go."""
+    for name in list(os.environ):
+        if name.startswith(OURS) or name in PLAIN:
+            monkeypatch.delenv(name)
+    for name, value in fake_credentials("http://127.0.0.1:9").items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.fixture
+def s3(s3_endpoint: S3Lab, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Lab]:
+    """The endpoint as what AWS_ENDPOINT_URL names, without faults before and after."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_endpoint.url)
+    yield s3_endpoint
+    s3_endpoint.heal()
+
+
+@pytest.fixture
+def s3_uri(s3: S3Lab) -> str:
+    """The address of an empty store in S3, in a bucket of its own."""
+    bucket = f"test-{uuid.uuid4().hex[:12]}"
+    s3.make_bucket(bucket)
+    return f"s3://{bucket}/some prefix"
+
+
+@pytest.fixture(params=["directory", "s3"])
+def store_uri(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The address of an empty store of each kind."""
+    if request.param == "directory":
+        return str(tmp_path / "a store")
+    uri: str = request.getfixturevalue("s3_uri")
+    return uri
+
+
+@pytest.fixture
+def store(store_uri: str) -> Store:
+    """An empty store of each kind."""
+    return open_store(store_uri)

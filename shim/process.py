@@ -1,0 +1,306 @@
+"""One command from start to end: its bytes kept in order, its signals delivered, its status kept.
+
+Runs in the main thread of the supervisor (detach.py). One loop waits for everything at once, so
+that neither a stuck console nor a full disk nor a daemon that keeps the pipe delays the rest.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import math
+import os
+import select
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from shim.detach import FRONT_DIED, Lifeline
+from shim.redact import Masker
+from shim.sinks import CHUNK, PIPE_SIZE, Console, LogFile, open_pipe
+
+GRACE = 10.0  # seconds from SIGTERM to SIGKILL
+SILENT = 60.0  # seconds without output until somebody is told
+TICK = 0.5  # seconds: how late a cancel is seen
+QUIET = 1.0  # seconds without a byte after which a pipe that outlives its command is closed
+DRAIN = 5.0  # seconds after which it is closed in any case
+STUCK = 1.0  # seconds that a console which takes nothing delays a command that is being stopped
+
+NOT_FOUND = {errno.ENOENT, errno.ENOTDIR}
+
+Reason = Literal["timed out", "cancelled", "front died"]
+Refusal = Literal["cannot run", "not found"]
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended.
+
+    `code` is its own exit code, 128+n after signal n, 124 after the timeout, 126 or 127 if it did
+    not start. `how` says why: a command that was cancelled may still have exited with 0. `bytes`
+    counts what it wrote, `lost` the bytes that the log file did not take.
+    """
+
+    code: int
+    how: Literal["exited", "signalled"] | Reason | Refusal
+    signal: int | None
+    bytes: int
+    lost: int
+
+
+def run(
+    command: Sequence[str],
+    *,
+    log: Path,
+    lifeline: Lifeline,
+    env: Mapping[str, str],
+    mask: Masker,
+    cwd: Path | None = None,
+    console: int | None = None,
+    stdin: int | None = None,
+    timeout: float | None = None,
+    cancel: threading.Event | None = None,
+    silent: Callable[[float], None] | None = None,
+    grace: float = GRACE,
+    silent_every: float = SILENT,
+) -> Ended:
+    """Run a command in a session of its own and follow it to its end.
+
+    stdout and stderr are one pipe, so their order is the true one; every byte goes through `mask`,
+    to the end of `log` and then to the descriptor `console`. `stdin` None is /dev/null. Durations
+    are in seconds. After the timeout, a cancel, the front's death or a request to stop that was
+    sent to the supervisor itself, the command's process group gets TERM and after `grace` KILL;
+    processes that left the group are not followed. `silent` is called with the seconds since the
+    start. A daemon that keeps the pipe gets EPIPE once the command's own output is drained. Raises
+    OSError if the log cannot be opened; the command has not started then.
+    """
+    deadline = math.inf if timeout is None else time.monotonic() + timeout
+    running = _Run(log, console, mask, _Ending(lifeline, cancel, deadline))
+    try:
+        if lifeline.front_died:
+            return Ended(128 + signal.SIGKILL, FRONT_DIED, signal.SIGKILL, 0, 0)
+        refusal = running.start(command, env, cwd, stdin)
+        if refusal is None:
+            running.follow(grace, silent, silent_every)
+        return running.ended(refusal)
+    finally:
+        running.close()
+
+
+@dataclass(frozen=True)
+class _Ending:
+    """Who may want the command to end."""
+
+    lifeline: Lifeline
+    cancel: threading.Event | None
+    deadline: float
+
+    def reason(self) -> Reason | None:
+        if self.lifeline.front_died:
+            return FRONT_DIED
+        if self.lifeline.addressed or (self.cancel is not None and self.cancel.is_set()):
+            return "cancelled"
+        return "timed out" if time.monotonic() >= self.deadline else None
+
+
+class _Run:
+    """The state of one command between its start and its end."""
+
+    def __init__(self, log: Path, console: int | None, mask: Masker, ending: _Ending) -> None:
+        self._file = LogFile(log)
+        self._screen = Console(console)
+        self._mask = mask
+        self._ending = ending
+        self._lifeline = ending.lifeline
+        self._child: subprocess.Popen[bytes] | None = None
+        self._source: int | None = None
+        self._reason: Reason | None = None
+        self._gone = False
+        self._kill_at = self._drain_until = math.inf
+        self._last_byte = time.monotonic()
+        self._bytes = 0
+
+    def start(
+        self, command: Sequence[str], env: Mapping[str, str], cwd: Path | None, stdin: int | None
+    ) -> Refusal | None:
+        """Start the command; return why it could not be started, or None."""
+        where = None if cwd is None else str(cwd)
+        self._source, sink = open_pipe()
+        try:
+            self._child = subprocess.Popen(
+                list(command),
+                stdin=subprocess.DEVNULL if stdin is None else stdin,
+                stdout=sink,
+                stderr=sink,
+                cwd=where,
+                env=dict(env),
+                start_new_session=True,  # and so a process group with its pid (setsid(2))
+                restore_signals=True,  # SIGPIPE and SIGXFSZ, which Python ignores
+            )
+        except OSError as error:
+            no_directory = where is not None and error.filename == where
+            what = f"{command[0]} in {where}" if no_directory else command[0]
+            line = f"spot_backtest: cannot run {what} ({error.strerror}); check it and PATH\n"
+            self._pass(line.encode(errors="backslashreplace"))
+            self._close_source()
+            return "not found" if error.errno in NOT_FOUND and not no_directory else "cannot run"
+        finally:
+            os.close(sink)
+        # The reading end only: the writing end is an open file description of its own (pipe(7)),
+        # and the command's writes stay blocking.
+        os.set_blocking(self._source, False)
+        self._lifeline.tell(self._child.pid)
+        return None
+
+    def follow(
+        self, grace: float, silent: Callable[[float], None] | None, silent_every: float
+    ) -> None:
+        """Return after the end of the command and of its output; the status is collected."""
+        assert self._child is not None  # noqa: S101 - follows a start() that returned None
+        started = self._last_byte
+        next_word = started + silent_every if silent else math.inf
+        while not self._drained():
+            self._wait(next_word)
+            self._advance(self._child.pid, grace)
+            if silent and time.monotonic() >= next_word:
+                if self._last_byte + silent_every <= next_word:
+                    silent(time.monotonic() - started)
+                    next_word += silent_every
+                else:
+                    next_word = self._last_byte + silent_every
+        # After a pause of ours the clock says that the pipe was drained, and the command's own
+        # last bytes are still in it: no more than it holds.
+        left = self._bytes + PIPE_SIZE
+        while self._source is not None and self._bytes < left and self._read():
+            pass
+        self._close_source()
+        self._lifeline.tell(0)
+        self._child.wait()
+
+    def ended(self, refusal: Refusal | None) -> Ended:
+        """Return the result once the console has everything, or takes nothing in a hurry."""
+        self._drain_until = math.inf
+        self._pass(self._mask.flush())
+        self._screen.finish()
+        while not self._screen.closed:
+            self._wait()
+            self._release_console()
+        if refusal is not None:
+            code = 127 if refusal == "not found" else 126
+            return Ended(code, refusal, None, 0, self._file.lost)
+        assert self._child is not None  # noqa: S101 - it was not refused
+        status = self._child.returncode
+        number = -status if status < 0 else None
+        code = 124 if self._reason == "timed out" else status if number is None else 128 + number
+        how = self._reason or ("exited" if number is None else "signalled")
+        return Ended(code, how, number, self._bytes, self._file.lost)
+
+    def close(self) -> None:
+        """Let go of everything; a command that still runs, after an error of ours, is killed."""
+        if self._child is not None and self._child.returncode is None:
+            _signal(self._child.pid, signal.SIGKILL)
+            self._child.wait()
+        self._close_source()
+        self._screen.drop()
+        self._file.close()
+
+    def _drained(self) -> bool:
+        if not self._gone or self._kill_at < math.inf:
+            return False
+        now = time.monotonic()
+        return self._source is None or now >= min(self._drain_until, self._last_byte + QUIET)
+
+    def _wait(self, until: float = math.inf) -> None:
+        """Wait for the first of: output, room on the console, a signal, the next moment."""
+        poller = select.poll()
+        for descriptor in self._lifeline.descriptors:
+            poller.register(descriptor, select.POLLIN)
+        if self._source is not None and not self._screen.blocked:
+            poller.register(self._source, select.POLLIN)
+        interest = self._screen.interest
+        if interest is not None:
+            poller.register(*interest)
+        now = time.monotonic()
+        moments = [now + TICK, until, self._kill_at, self._drain_until]
+        if not self._gone and self._reason is None:
+            moments.append(self._ending.deadline)
+        ready = {descriptor for descriptor, _ in poller.poll(max(0.0, min(moments) - now) * 1000)}
+        if interest is not None and interest[0] in ready:
+            self._screen.resume()
+        if self._source in ready:
+            self._read()
+
+    def _advance(self, group: int, grace: float) -> None:
+        """Do what is due: forward, notice the end, ask to end, kill."""
+        # WNOWAIT leaves the dead leader unreaped: until it is reaped nobody else can get its
+        # process group id (waitid(2), fork(2)), and signals to the group hit nobody else.
+        if not self._gone and os.waitid(os.P_PID, group, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+            self._gone = True
+            self._start_drain()
+        if not self._gone:
+            for number in self._lifeline.hear():
+                _signal(group, number)
+            self._reason = self._reason or self._ask_to_end(group, grace)
+        if time.monotonic() >= self._kill_at or (self._gone and self._source is None):
+            if self._kill_at < math.inf:
+                # Also for those that the leader left behind; with the pipe open they had the
+                # rest of the grace.
+                _signal(group, signal.SIGKILL)
+                self._start_drain()
+            self._kill_at = math.inf
+        self._release_console()
+
+    def _ask_to_end(self, group: int, grace: float) -> Reason | None:
+        reason = self._ending.reason()
+        if reason is not None:
+            _signal(group, signal.SIGTERM)
+            _signal(group, signal.SIGCONT)  # a stopped process acts on TERM when it continues
+            self._kill_at = time.monotonic() + grace
+        return reason
+
+    def _start_drain(self) -> None:
+        self._last_byte = time.monotonic()
+        self._drain_until = self._last_byte + DRAIN
+
+    def _release_console(self) -> None:
+        """Stop waiting for a stuck console when the command is to end, or was asked to and did."""
+        asked = self._gone and self._lifeline.stop is not None
+        hurry = self._reason or asked or self._ending.reason()
+        if hurry and self._screen.stuck(time.monotonic()) > STUCK:
+            self._screen.drop()
+
+    def _read(self) -> bool:
+        """Pass on what is in the pipe; return whether there was anything."""
+        assert self._source is not None  # noqa: S101 - asked for by the caller
+        try:
+            data = os.read(self._source, CHUNK)
+        except BlockingIOError:
+            return False
+        if not data:
+            self._close_source()
+            return False
+        self._last_byte = time.monotonic()
+        self._bytes += len(data)
+        self._pass(self._mask.feed(data))
+        return True
+
+    def _pass(self, data: bytes) -> None:
+        if data:
+            self._file.write(data)
+            self._screen.write(data)
+
+    def _close_source(self) -> None:
+        if self._source is not None:
+            os.close(self._source)
+            self._source = None
+
+
+def _signal(group: int, number: int) -> None:
+    # ESRCH: nobody is left. EPERM: all of them run as somebody else (kill(2)); nothing can be done.
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(group, number)

@@ -1,0 +1,176 @@
+# shellcheck shell=bash
+# Summary: the Python that runs the shim, made on first use.
+#
+# Usage:   . infrastructure/environment.sh
+#          python=$(environment_python ROOT)
+#          environment_add ROOT PYTHON requirements/example.txt
+#
+# ROOT is the absolute path of the repository. SPOT_BACKTEST_PYTHON names an interpreter that already has
+# the packages, as on an instance: it is used as it is and nothing is installed. Without it the Python is
+# ROOT/.venv/bin/python, installed from requirements/run.txt with hashes: by uv if it is on PATH and can,
+# else by pip. Messages go to stderr, the path to stdout; every failure returns 69.
+#
+# Why it exists: the first call on a fresh clone must just work, every later one must cost next to
+# nothing, and a set-up that was killed halfway must never be taken for a finished one. So .venv holds a
+# copy of each lock file it was installed from, written last; it is complete if and only if the copy
+# equals the lock file. Without requirements/run.txt's copy, or with the mark `unfinished`, it is made
+# again from nothing.
+
+# environment_python ROOT: prints the interpreter's absolute path.
+environment_python() {
+  local root=$1
+  if [[ -n ${SPOT_BACKTEST_PYTHON:-} ]]; then
+    environment_named "$SPOT_BACKTEST_PYTHON"
+    return
+  fi
+  environment_current "$root" requirements/run.txt || environment_make "$root" requirements/run.txt || return
+  printf '%s\n' "$root/.venv/bin/python"
+}
+
+# environment_add ROOT PYTHON LOCK: installs one more lock file beside run.txt, once.
+environment_add() {
+  local root=$1 python=$2 lock=$3
+  [[ -z ${SPOT_BACKTEST_PYTHON:-} && $python == "$root/.venv/bin/python" ]] || return 0
+  environment_current "$root" "$lock" || environment_make "$root" "$lock"
+}
+
+# environment_current ROOT LOCK: whether .venv holds what LOCK says. It starts no program.
+environment_current() {
+  local lock=$1/$2 venv=$1/.venv
+  local stamp=$venv/${2##*/}
+  [[ -x $venv/bin/python && ! -e $venv/unfinished && -f $lock && -f $stamp ]] || return
+  [[ $(<"$lock") == "$(<"$stamp")" ]]
+}
+
+environment_say() {
+  printf 'spot_backtest: %s\n' "$1" >&2
+}
+
+# environment_named NAME: prints the interpreter that SPOT_BACKTEST_PYTHON names, if it can run the shim.
+environment_named() {
+  local name=$1 python found
+  if ! python=$(type -P -- "$name"); then
+    environment_say "there is no such program ($name, from SPOT_BACKTEST_PYTHON); name a Python 3.11 or newer, or unset it"
+    return 69
+  fi
+  [[ $python == /* ]] || python=$PWD/$python
+  found=$(environment_probe "$python" boto3 click dateutil dotenv)
+  case $found in
+    ok) printf '%s\n' "$python" ;;
+    lacks*)
+      environment_say "the interpreter $found ($name, from SPOT_BACKTEST_PYTHON); install requirements/run.txt there, or unset it"
+      return 69
+      ;;
+    *)
+      environment_say "the interpreter ${found:-does not run as Python} ($name, from SPOT_BACKTEST_PYTHON); name a Python 3.11 or newer, or unset it"
+      return 69
+      ;;
+  esac
+}
+
+# environment_probe PYTHON [MODULE…]: prints `ok`, `is Python 3.9`, `lacks boto3 click`, or nothing if it
+# does not run: a pyenv shim may be on PATH and name no interpreter.
+environment_probe() {
+  local python=$1
+  shift
+  PYTHONSAFEPATH=1 "$python" -c '
+import sys
+if sys.version_info < (3, 11):
+    print("is Python %d.%d" % sys.version_info[:2])
+else:
+    from importlib.util import find_spec
+    lacking = [name for name in sys.argv[1:] if find_spec(name) is None]
+    print("lacks " + " ".join(lacking) if lacking else "ok")
+' "$@" 2>/dev/null </dev/null || :
+}
+
+# environment_make ROOT LOCK: installs LOCK into .venv while no other call does.
+environment_make() {
+  local root=$1 lock=$2
+  if [[ -e $root/.venv && ! -e $root/.venv.lock && ! -e $root/.venv/run.txt ]]; then
+    environment_say "this directory was made by something else ($root/.venv); remove it, or set SPOT_BACKTEST_PYTHON=$root/.venv/bin/python"
+    return 69
+  fi
+  if ! { : >>"$root/.venv.lock"; } 2>/dev/null; then
+    environment_say "cannot make .venv, for this directory cannot be written ($root); set SPOT_BACKTEST_PYTHON to a Python 3.11 or newer that has requirements/run.txt"
+    return 69
+  fi
+  environment_install "$root" "$lock" 9>>"$root/.venv.lock"
+}
+
+# environment_install ROOT LOCK: the same, with .venv.lock open as descriptor 9. What it starts inherits the
+# descriptor, so an installer that outlives a killed call still keeps the next call out.
+environment_install() {
+  local root=$1 lock=$2 venv=$1/.venv tools=(pip) tool output failures=''
+  if type -P flock >/dev/null && ! flock -n 9; then
+    environment_say "waiting for another call that is installing into .venv"
+    flock 9 || return 69
+  fi
+  environment_current "$root" "$lock" && return
+  if type -P uv >/dev/null; then
+    tools=(uv pip)
+  fi
+  if [[ -x $venv/bin/python && -f $venv/run.txt && ! -e $venv/unfinished ]]; then
+    environment_say "installing $lock into .venv (${tools[0]})"
+  else
+    environment_say "making .venv from $lock (${tools[0]})"
+    environment_create "$root" || return
+  fi
+
+  for tool in "${tools[@]}"; do
+    if output=$(environment_run "$tool" "$root" "$lock" 2>&1 </dev/null); then
+      return
+    fi
+    failures+=$output$'\n'
+    [[ $tool != uv ]] || environment_say "uv could not install $lock (${output##*$'\n'}); trying pip"
+  done
+  rm -f -- "$venv/unfinished"
+  printf '%s' "$failures" | tail -n 20 >&2
+  environment_say "could not install the packages ($lock, into $venv; the last lines of what tried are above); mend what they say and run it again, or set SPOT_BACKTEST_PYTHON to a Python that has them"
+  return 69
+}
+
+# environment_run TOOL ROOT LOCK: one installer, between the mark `unfinished` and the copy of the lock file.
+# In ROOT, for uv reads settings from the working directory.
+environment_run() {
+  local tool=$1 root=$2 lock=$3 python=.venv/bin/python
+  local stamp=.venv/${lock##*/}
+  cd -- "$root" && rm -f -- "$stamp" && : >.venv/unfinished || return
+  if [[ $tool == uv ]]; then
+    uv pip install --python "$python" --require-hashes -r "$lock" || return
+  else
+    "$python" -m pip --version || "$python" -m ensurepip || return
+    "$python" -m pip install --disable-pip-version-check --no-input --require-hashes -r "$lock" || return
+  fi
+  cp -- "$lock" "$stamp" && rm -f -- .venv/unfinished
+}
+
+# environment_create ROOT: an empty .venv from the first Python on PATH that can make one. On Debian, Python
+# may come without ensurepip, so that one runs and yet makes no environment with pip in it.
+environment_create() {
+  local root=$1 venv=$1/.venv python pythons options=() output=''
+  if type -P uv >/dev/null; then
+    options=(--without-pip)
+  fi
+  mapfile -t pythons < <(type -aP python3.13 python3.12 python3.11 python3 || :)
+  for python in "${pythons[@]}"; do
+    [[ $(environment_probe "$python") == ok ]] || continue
+    rm -rf -- "$venv" || return 69
+    if output=$(cd -- "$root" && "$python" -m venv "${options[@]}" .venv 2>&1 </dev/null); then
+      return
+    fi
+  done
+  if type -P uv >/dev/null; then
+    rm -rf -- "$venv" || return 69
+    if output=$(cd -- "$root" && uv venv --python '>=3.11' .venv 2>&1 </dev/null); then
+      return
+    fi
+  fi
+  if [[ -n $output ]]; then
+    printf '%s\n' "$output" | tail -n 20 >&2
+    environment_say "could not make a virtual environment ($venv; the last lines of what tried are above); mend what they say and run it again, or set SPOT_BACKTEST_PYTHON"
+  else
+    environment_say "there is no Python 3.11 or newer (tried python3.13, python3.12, python3.11 and python3 on PATH); install one, or name one in SPOT_BACKTEST_PYTHON"
+  fi
+  return 69
+}

@@ -4,7 +4,7 @@ SHELL := bash
 .ONESHELL:
 .SILENT:
 .DEFAULT_GOAL := help
-.PHONY: help test test-all lint lock clean
+.PHONY: help test test-all lint lock readme bench clean
 
 help: ## show this list
 	grep -hE '^[a-z-]+:.* ## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.* ## /\1\t/' | expand -t 12
@@ -29,6 +29,16 @@ lock: ## resolve pyproject.toml into requirements/*.txt (UPGRADE=--upgrade for n
 	$(resolve) --group dev --output-file requirements/dev.txt >/dev/null
 	$(resolve) --group example --constraint requirements/dev.txt --output-file requirements/example.txt >/dev/null
 	$(resolve) --constraint requirements/dev.txt --output-file requirements/run.txt >/dev/null
+
+readme: ## put the entry's help into the README
+	. infrastructure/environment.sh
+	python=$$(environment_python "$$PWD")
+	"$$python" .ci/readme.py
+
+bench: ## time each job beside the plain way to do it
+	. infrastructure/environment.sh
+	python=$$(environment_python "$$PWD")
+	"$$python" benchmarks/run.py
 
 clean: ## remove .venv and the tools' caches, never artifacts
 	rm -rf .venv .venv.lock .mypy_cache .ruff_cache .hypothesis

@@ -25,13 +25,13 @@ ROOT = Path(__file__).parent.parent
 PATIENCE = 20.0
 
 
-def until(found: Callable[[], Any], what: str = "what was expected") -> Any:
-    """Poll until something is found and return it; fail after 20 s."""
+def until(found: Callable[..., Any], *arguments: Any) -> Any:
+    """Poll until a call finds something and return it; fail after 20 s."""
     deadline = time.monotonic() + PATIENCE
     while True:
-        if value := found():
+        if value := found(*arguments):
             return value
-        assert time.monotonic() < deadline, f"{what} did not come"
+        assert time.monotonic() < deadline, "what was expected did not come"
         time.sleep(0.005)
 
 
@@ -48,7 +48,7 @@ def read(path: Path) -> bytes:
     """Return what a file holds, nothing while it is not there."""
     try:
         return path.read_bytes()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return b""
 
 
@@ -63,13 +63,24 @@ class Wrapped:
     @property
     def command(self) -> int:
         """The pid of the command, once it has started: the only child of the supervisor."""
-        found = until(lambda: children(self.supervisor), "the command")
+        found = until(lambda: children(self.supervisor))
         return int(found[0])
 
     @property
     def supervisor(self) -> int:
         """The pid of the supervisor."""
-        return int(until(lambda: children(self.front.pid), "the supervisor")[0])
+        return int(until(lambda: children(self.front.pid))[0])
+
+    @property
+    def console(self) -> int:
+        """The reading end of the pipe that is the front's stdout."""
+        assert self.front.stdout is not None
+        return self.front.stdout.fileno()
+
+    def close_console(self) -> None:
+        """Leave, as `head` does."""
+        assert self.front.stdout is not None
+        self.front.stdout.close()
 
     def wait(self) -> int:
         """Return the front's exit status; drops what it wrote."""
@@ -77,7 +88,7 @@ class Wrapped:
 
     def result(self) -> dict[str, Any]:
         """Return how the command ended, as the supervisor saw it."""
-        return dict(json.loads(until(lambda: read(self.told), "the result")))
+        return dict(json.loads(until(lambda: read(self.told))))
 
 
 def children(pid: int) -> list[int]:

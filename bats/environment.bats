@@ -79,7 +79,6 @@ MAKING='spot_backtest: making .venv from requirements/run.txt'
   stub_uv
   gives "$MAKING (uv)"
   assert_file "$CALLS" "python3.11 -m venv --without-pip .venv"$'\n'"$UV_RUN"
-  assert_file "$VENV/run.txt" 'boto3==1'
   gives ''
 }
 

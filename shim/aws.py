@@ -7,6 +7,7 @@ never answers is given up within 20 s, and one that has answered once is waited 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -20,14 +21,19 @@ from botocore.config import Config
 from shim.errors import AccessError, PreflightError, RecordError, ShimError, UsageError, shown
 
 if TYPE_CHECKING:
+    from botocore.awsrequest import AWSPreparedRequest
     from mypy_boto3_s3 import S3Client
 
-# Seconds and attempts in all; the pauses between n attempts are at most 1 + 2 + 4 … s.
-HURRIED = {"connect_timeout": 3, "read_timeout": 5, "attempts": 3}  # at most 18 s
+# Seconds and attempts in all. A name may have eight addresses, and the connect timeout is for each;
+# so a hurried call begins no attempt later than LAST_ATTEMPT seconds after its first, and a body
+# may wait one second more for leave to be sent.
+HURRIED = {"connect_timeout": 2, "read_timeout": 10, "attempts": 3}
+LAST_ATTEMPT = 3
 PATIENT = {"connect_timeout": 5, "read_timeout": 30, "attempts": 4}
 
 STALE = "log in again or renew the session token"
 KEYS = "see AWS_PROFILE, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+NETWORK = "see the network, AWS_ENDPOINT_URL and AWS_REGION"
 REGION = "set AWS_REGION to the bucket's region"
 # docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
 HINTS = {
@@ -65,6 +71,7 @@ class Connection:
         self._session: boto3.session.Session | None = None
         self._clients: dict[bool, S3Client] = {}
         self._answered = False
+        self._began: float | None = None
 
     @contextmanager
     def s3(self, *, writing: bool = False) -> Iterator[S3Client]:
@@ -72,6 +79,7 @@ class Connection:
 
         Until the endpoint has answered once it is the hurried client.
         """
+        self._began = None
         try:
             yield self._client()
         except exceptions.ClientError as error:
@@ -100,11 +108,19 @@ class Connection:
                     f"{self._uri}: {error}", "see AWS_ENDPOINT_URL; it looks like https://host"
                 ) from error
             client.meta.events.register("after-call.s3", self._heard)
+            if not self._answered:
+                client.meta.events.register("before-send.s3", self._hurry)
             self._clients[self._answered] = client
         return self._clients[self._answered]
 
     def _heard(self, **_: object) -> None:
         self._answered = True
+
+    def _hurry(self, request: AWSPreparedRequest, **_: object) -> None:
+        now = time.monotonic()
+        self._began = self._began or now
+        if not self._answered and now - self._began > LAST_ATTEMPT:
+            raise PreflightError(f"{self._uri}: no answer from {request.url}", NETWORK)
 
     def _answer(self, error: exceptions.ClientError, writing: bool) -> ShimError:
         code = error_code(error)
@@ -129,7 +145,7 @@ class Connection:
         if isinstance(error, exceptions.NoRegionError | exceptions.InvalidRegionError):
             return AccessError(message, REGION)
         if isinstance(error, UNREACHED):
-            return PreflightError(message, "see the network, AWS_ENDPOINT_URL and AWS_REGION")
+            return PreflightError(message, NETWORK)
         return (RecordError if writing else PreflightError)(message)
 
     def _source(self) -> str:

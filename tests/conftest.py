@@ -49,6 +49,14 @@ def s3_uri(s3: S3Lab) -> str:
     return f"s3://{bucket}/some prefix"
 
 
+@pytest.fixture
+def remote(s3_uri: str) -> Store:
+    """An empty store in S3 that has answered once."""
+    store = open_store(s3_uri)
+    store.now()
+    return store
+
+
 @pytest.fixture(params=["directory", "s3"])
 def store_uri(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The address of an empty store of each kind."""

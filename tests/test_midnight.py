@@ -91,9 +91,15 @@ def run(folder: Path, start: datetime, zone: str, source: str, calls: int, own: 
     """Run the three stages, in one call or in three that carry RUN_DATE; return the store."""
     clock = Clock(folder / "clock", start)
     store = folder / "store"
-    options: list[str | Path] = ["--pipeline", table(folder, own or "nobody"), "--store", store, "--quiet"]
+    options: list[str | Path] = [
+        "--pipeline",
+        table(folder, own or "nobody"),
+        "--store",
+        store,
+        "--quiet",
+    ]
     env = {**clock.env, "CLOCK": str(clock.file), "TZ": zone}
-    first = list(options)
+    first = options.copy()
     if source == "--date":
         first += ["--date", GIVEN]
     elif source == "RUN_DATE":

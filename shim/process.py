@@ -30,8 +30,7 @@ TICK = 0.5  # seconds: how late a cancel is seen
 QUIET = 1.0  # seconds without a byte after which a pipe that outlives its command is closed
 DRAIN = 5.0  # seconds after which it is closed in any case
 STUCK = 1.0  # seconds that a console which takes nothing delays a command that is being stopped
-
-NOT_FOUND = {errno.ENOENT, errno.ENOTDIR}
+NOT_FOUND = {errno.ENOENT, errno.ENOTDIR}  # 127; any other error is 126
 
 Reason = Literal["timed out", "cancelled", "front died"]
 Refusal = Literal["cannot run", "not found"]
@@ -75,16 +74,16 @@ def run(
     to the end of `log` and then to the descriptor `console`. `stdin` None is /dev/null. Durations
     are in seconds. After the timeout, a cancel, the front's death or a request to stop that was
     sent to the supervisor itself, the command's process group gets TERM and after `grace` KILL;
-    processes that left the group are not followed. `silent` is called with the seconds since the
-    start. A daemon that keeps the pipe gets EPIPE once the command's own output is drained. Raises
-    OSError if the log cannot be opened; the command has not started then.
+    processes that left the group are not followed. A daemon that keeps the pipe gets EPIPE once the
+    command's own output is drained. `silent` is called with the seconds since the start. Raises
+    OSError, before anything starts, if the log cannot be opened.
     """
     deadline = math.inf if timeout is None else time.monotonic() + timeout
     running = _Run(log, console, mask, _Ending(lifeline, cancel, deadline))
     try:
         if lifeline.front_died:
             return Ended(128 + signal.SIGKILL, FRONT_DIED, signal.SIGKILL, 0, 0)
-        refusal = running.start(command, env, cwd, stdin)
+        refusal = running.start(command, env, None if cwd is None else str(cwd), stdin)
         if refusal is None:
             running.follow(grace, silent, silent_every)
         return running.ended(refusal)
@@ -112,24 +111,20 @@ class _Run:
     """The state of one command between its start and its end."""
 
     def __init__(self, log: Path, console: int | None, mask: Masker, ending: _Ending) -> None:
-        self._file = LogFile(log)
-        self._screen = Console(console)
+        self._file, self._screen = LogFile(log), Console(console)
         self._mask = mask
-        self._ending = ending
-        self._lifeline = ending.lifeline
+        self._ending, self._lifeline = ending, ending.lifeline
         self._child: subprocess.Popen[bytes] | None = None
         self._source: int | None = None
         self._reason: Reason | None = None
-        self._gone = False
+        self._gone, self._bytes = False, 0
         self._kill_at = self._drain_until = math.inf
         self._last_byte = time.monotonic()
-        self._bytes = 0
 
     def start(
-        self, command: Sequence[str], env: Mapping[str, str], cwd: Path | None, stdin: int | None
+        self, command: Sequence[str], env: Mapping[str, str], where: str | None, stdin: int | None
     ) -> Refusal | None:
         """Start the command; return why it could not be started, or None."""
-        where = None if cwd is None else str(cwd)
         self._source, sink = open_pipe()
         try:
             self._child = subprocess.Popen(
@@ -173,10 +168,9 @@ class _Run:
                     next_word += silent_every
                 else:
                     next_word = self._last_byte + silent_every
-        # After a pause of ours the clock says that the pipe was drained, and the command's own
-        # last bytes are still in it: no more than it holds.
+        # After a blocked console or a pause of ours the command's own last bytes are still there.
         left = self._bytes + PIPE_SIZE
-        while self._source is not None and self._bytes < left and self._read():
+        while self._bytes < left and self._read():
             pass
         self._close_source()
         self._lifeline.tell(0)
@@ -195,9 +189,9 @@ class _Run:
             return Ended(code, refusal, None, 0, self._file.lost)
         assert self._child is not None  # noqa: S101 - it was not refused
         status = self._child.returncode
+        code = 124 if self._reason == "timed out" else status if status >= 0 else 128 - status
+        how = self._reason or ("exited" if status >= 0 else "signalled")
         number = -status if status < 0 else None
-        code = 124 if self._reason == "timed out" else status if number is None else 128 + number
-        how = self._reason or ("exited" if number is None else "signalled")
         return Ended(code, how, number, self._bytes, self._file.lost)
 
     def close(self) -> None:
@@ -222,15 +216,14 @@ class _Run:
             poller.register(descriptor, select.POLLIN)
         if self._source is not None and not self._screen.blocked:
             poller.register(self._source, select.POLLIN)
-        interest = self._screen.interest
-        if interest is not None:
+        if interest := self._screen.interest:
             poller.register(*interest)
         now = time.monotonic()
         moments = [now + TICK, until, self._kill_at, self._drain_until]
         if not self._gone and self._reason is None:
             moments.append(self._ending.deadline)
-        ready = {descriptor for descriptor, _ in poller.poll(max(0.0, min(moments) - now) * 1000)}
-        if interest is not None and interest[0] in ready:
+        ready = {found[0] for found in poller.poll(max(0.0, min(moments) - now) * 1000)}
+        if interest and interest[0] in ready:
             self._screen.resume()
         if self._source in ready:
             self._read()
@@ -246,12 +239,11 @@ class _Run:
             for number in self._lifeline.hear():
                 _signal(group, number)
             self._reason = self._reason or self._ask_to_end(group, grace)
-        if time.monotonic() >= self._kill_at or (self._gone and self._source is None):
-            if self._kill_at < math.inf:
-                # Also for those that the leader left behind; with the pipe open they had the
-                # rest of the grace.
-                _signal(group, signal.SIGKILL)
-                self._start_drain()
+        alone = self._gone and self._source is None
+        if self._kill_at < math.inf and (alone or time.monotonic() >= self._kill_at):
+            # Also for those that the leader left behind: with the pipe open they had their grace.
+            _signal(group, signal.SIGKILL)
+            self._start_drain()
             self._kill_at = math.inf
         self._release_console()
 
@@ -276,7 +268,8 @@ class _Run:
 
     def _read(self) -> bool:
         """Pass on what is in the pipe; return whether there was anything."""
-        assert self._source is not None  # noqa: S101 - asked for by the caller
+        if self._source is None:
+            return False
         try:
             data = os.read(self._source, CHUNK)
         except BlockingIOError:

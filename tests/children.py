@@ -52,6 +52,16 @@ def read(path: Path) -> bytes:
         return b""
 
 
+def shell(script: str) -> list[str]:
+    """Return a command that runs a script."""
+    return ["sh", "-c", script]
+
+
+def python(program: str, *arguments: str) -> list[str]:
+    """Return a command that runs a program in Python."""
+    return [sys.executable, "-c", program, *arguments]
+
+
 @dataclasses.dataclass
 class Wrapped:
     """A running wrapper: its front, the log and the file with the result."""
@@ -134,8 +144,9 @@ def wrapped(
         commands = [pid for supervisor in supervisors for pid in children(supervisor)]
         if front.poll() is None:
             for pid in (front.pid, *supervisors, *commands):
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+                for kill in (os.killpg, os.kill):  # the group too, if it leads one
+                    with contextlib.suppress(ProcessLookupError):
+                        kill(pid, signal.SIGKILL)
         front.wait()
         for stream in (front.stdout, front.stderr):
             if stream:

@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import os
 import secrets
-import shlex
 import subprocess
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import NoReturn, TextIO
+from typing import BinaryIO, NoReturn
 
 import click
 
-from shim import __version__, clock, options, rundate
+from shim import __version__, clock, completion, options, rundate, show
 from shim import pipeline as tables
 from shim import plan as plans
-from shim.errors import PipelineError, ShimError, UsageError, nearest, shown
+from shim.errors import PipelineError, RecordError, ShimError, UsageError, nearest, shown
 from shim.plan import Plan
 
 PROGRAM = "spot_backtest"
-COMPLETE = "_SPOT_BACKTEST_SH_COMPLETE"
 # SSM reads 137 as a timeout and 194 as "reboot the host and run the script again":
 # docs.aws.amazon.com/systems-manager/latest/userguide/send-commands-reboot.html
 SSM_READS = (137, 194)
@@ -49,23 +48,23 @@ def cli() -> None:
 @cli.command("plan", cls=options.PlanCommand)
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
 @click.pass_context
-def plan_command(ctx: click.Context, as_json: bool, **_: object) -> None:
+def plan_command(ctx: click.Context, /, as_json: bool, **_: object) -> None:
     """Print what would run: the run date, the stages and their commands."""
     plan = _plan(ctx)
-    click.echo(plan.to_json() if as_json else _described(plan))
+    _print(plan.to_json() if as_json else show.described(plan))
 
 
 @cli.command("entry", cls=options.PlanCommand, hidden=True)
 @click.pass_context
-def entry_command(ctx: click.Context, **_: object) -> None:
+def entry_command(ctx: click.Context, /, **_: object) -> None:
     """Print the plan for the entry: names and values, each ended by a NUL, so nothing is quoted."""
-    pairs = _pairs(_plan(ctx))
-    sys.stdout.write("".join(f"{name}\0{value}\0" for name, value in pairs))
+    pairs = show.pairs(_plan(ctx))
+    _print("".join(f"{name}\0{value}\0" for name, value in pairs), end="")
 
 
-@cli.command("options", cls=options.PlanCommand, hidden=True)
+@cli.command("options", cls=options.PlanCommand, only_help=True, hidden=True)
 @click.pass_context
-def options_command(ctx: click.Context, **_: object) -> None:
+def options_command(ctx: click.Context, /, **_: object) -> None:
     """Print the plan's options, for the entry's help."""
     formatter = ctx.make_formatter()
     ctx.command.format_options(ctx, formatter)
@@ -73,9 +72,9 @@ def options_command(ctx: click.Context, **_: object) -> None:
 
 
 @cli.command("preflight", cls=options.PlanCommand)
-@click.option("--plan", "plan_file", type=click.File(), help="Take this plan; - is stdin.")
+@click.option("--plan", "plan_file", type=click.File("rb"), help="Take this plan; - is stdin.")
 @click.pass_context
-def preflight_command(ctx: click.Context, plan_file: TextIO | None, **_: object) -> None:
+def preflight_command(ctx: click.Context, /, plan_file: BinaryIO | None, **_: object) -> None:
     """Check everything that can be checked before a stage runs."""
     from shim import preflight
 
@@ -86,19 +85,21 @@ def preflight_command(ctx: click.Context, plan_file: TextIO | None, **_: object)
     if problems:
         ctx.exit(preflight.code(problems))
     if not plan.quiet:
-        _say(f"preflight: nothing is wrong for {', '.join(s.name for s in plan.planned)}")
+        names = ", ".join(stage.name for stage in plan.planned)
+        _say(f"preflight: nothing is wrong for {names or 'a run of no stage'}")
 
 
 @cli.command("stage", cls=options.PlanCommand)
-@click.argument("name")
-@click.option("--plan", "plan_file", type=click.File(), help="Take this plan; - is stdin.")
+@click.argument("name", shell_complete=options.complete_stages)
+@click.option("--plan", "plan_file", type=click.File("rb"), help="Take this plan; - is stdin.")
 @click.option("--report", type=click.Path(path_type=Path), hidden=True)
 @click.option("--parent", type=int, hidden=True)
 @click.pass_context
 def stage_command(
     ctx: click.Context,
+    /,
     name: str,
-    plan_file: TextIO | None,
+    plan_file: BinaryIO | None,
     report: Path | None,
     parent: int | None,
     **_: object,
@@ -120,6 +121,7 @@ def stage_command(
 @click.pass_context
 def capture_command(
     ctx: click.Context,
+    /,
     slug: str,
     log: Path,
     store: str | None,
@@ -154,34 +156,68 @@ def capture_command(
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit by the table in README.md."""
+    _open_standard_streams()
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words or "1" in (
         os.environ.get("SHIM_DEBUG"),
         os.environ.get("SPOT_DEBUG"),
     )
+    code = 0
     try:
-        if COMPLETE in os.environ:
-            _complete(words)
-        code = cli.main(words, prog_name=PROGRAM, standalone_mode=False)
-        sys.stdout.flush()
+        if os.environ.get(completion.VARIABLE):
+            completion.answer(cli, words)
+        # Not cli.main(): it exits 1 on a closed pipe by itself.
+        with cli.make_context(PROGRAM, words) as ctx:
+            cli.invoke(ctx)
+    except click.exceptions.Exit as left:
+        code = left.exit_code
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message())
         code = 2
     except click.ClickException as error:
         hint = options.offer(error) if isinstance(error, click.UsageError) else ""
         code = _fail(UsageError(_plain(error), hint), debug)
-    except click.Abort:
+    except (click.Abort, KeyboardInterrupt):
         code = 130
     except ShimError as error:
         code = _fail(error, debug)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # so that the flush at exit has where to go
         code = 141
-    except Exception as error:
+    except Exception as error:  # whatever is left is a bug of ours: one line and 70
         name = type(error).__name__
         hint = "" if debug else "SHIM_DEBUG=1 shows where; please report it"
         code = _fail(ShimError(f"internal error: {name}: {error}", hint), debug)
-    sys.exit(code or 0)
+    for number, stream in ((1, sys.stdout), (2, sys.stderr)):
+        try:
+            stream.flush()
+        except OSError:  # said already, or nobody reads; the flush at exit must not change the code
+            os.dup2(os.open(os.devnull, os.O_WRONLY), number)
+    sys.exit(code)
+
+
+def _open_standard_streams() -> None:
+    """Give a closed stream the null device: the next file opened would get its number."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            os.open(os.devnull, os.O_RDWR)  # it gets the lowest free number, which is this one
+            setattr(sys, name, os.fdopen(number, "w" if number else "r", closefd=False))
+
+
+def _print(text: str, end: str = "\n") -> None:
+    """Print a result. Raises RecordError when stdout cannot take it.
+
+    In UTF-8 whatever the locale: a name that came in as bytes goes out as the same bytes.
+    """
+    try:
+        sys.stdout.flush()
+        sys.stdout.buffer.write((text + end).encode("utf-8", "surrogateescape"))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise RecordError(
+            f"cannot write to stdout ({error.strerror})", "see where it goes"
+        ) from error
 
 
 def _fail(error: ShimError, debug: bool) -> int:
@@ -192,8 +228,10 @@ def _fail(error: ShimError, debug: bool) -> int:
 
 
 def _say(text: str) -> None:
-    """Print one line for a person on stderr."""
-    print(f"{PROGRAM}: {text}", file=sys.stderr, flush=True)
+    """Print one line for a person on stderr; what cannot be printed is escaped."""
+    line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    with suppress(OSError):  # a stderr that is full or gone changes no exit code
+        print(f"{PROGRAM}: {line}", file=sys.stderr, flush=True)
 
 
 def _plain(error: click.ClickException) -> str:
@@ -204,8 +242,10 @@ def _plain(error: click.ClickException) -> str:
         if isinstance(error, click.MissingParameter):
             return f"{error.param.get_error_hint(error.ctx)} is missing"
         source = options.source_of(error.ctx, error.param.name)
-        return f"{error.message.rstrip('.')} (set by {source})"
-    return error.format_message().rstrip(".")
+        message = error.message.partition(". Recognized values")[0]
+        return f"{message.rstrip('.')} (set by {source})"
+    message = error.format_message().rstrip(".")
+    return message[:1].lower() + message[1:]
 
 
 def _for_ssm(code: int) -> int:
@@ -216,7 +256,7 @@ def _for_ssm(code: int) -> int:
     return code
 
 
-def _plan(ctx: click.Context, given: TextIO | None = None) -> Plan:
+def _plan(ctx: click.Context, given: BinaryIO | None = None) -> Plan:
     """Return the plan that was given, or the one that the command line asks for."""
     if given:
         return Plan.from_json(given.read())
@@ -248,50 +288,3 @@ def _redact() -> tuple[str, ...]:
         return tables.load(options.find_table(())).redact
     except PipelineError:
         return tables.DEFAULT_REDACT
-
-
-def _pairs(plan: Plan) -> list[tuple[str, str]]:
-    """Return what the entry needs of a plan, the plan itself first."""
-    pairs = [
-        ("plan", plan.to_json()),
-        ("run_date", plan.run_date),
-        ("quiet", "1" if plan.quiet else ""),
-        ("preflight_only", "1" if plan.preflight_only else ""),
-        ("requirements", plan.requirements or ""),
-        ("requirements_root", plan.root),
-        ("notice", f"run date {plan.run_date} (from {plan.run_date_source}), "
-         f"execution {plan.execution_id}"),
-        ("notice", f"store {plan.store}, prefix {plan.run_prefix}"),
-    ]  # fmt: skip
-    pairs += [("row", stage.name) for stage in plan.stages]
-    pairs += [("notice", f"{s.name} is skipped: {s.skipped}") for s in plan.skipped]
-    if not plan.planned:
-        pairs.append(("notice", "no stage is left to run"))
-    return pairs + [("stage", stage.name) for stage in plan.planned]
-
-
-def _described(plan: Plan) -> str:
-    lines = [
-        f"run date    {plan.run_date} (from {plan.run_date_source})",
-        f"execution   {plan.execution_id}",
-        f"code        {plan.code_version}",
-        f"store       {plan.store}",
-        f"prefix      {plan.run_prefix}",
-        f"table       {plan.pipeline}",
-        "stages",
-    ]
-    for stage in plan.planned:
-        lines.append(f"  {stage.name:<10} {shlex.join(stage.command)}  [{stage.timeout} s]")
-    lines += [f"  {stage.name:<10} skipped: {stage.skipped}" for stage in plan.skipped]
-    return "\n".join(lines)
-
-
-def _complete(words: list[str]) -> NoReturn:
-    """Answer the shell's question: the entry takes the plan's options and the commands."""
-
-    class Entry(options.PlanCommand, click.Group):
-        pass
-
-    entry = Entry("spot_backtest.sh", commands=cli.commands, invoke_without_command=True)
-    entry.main(words, prog_name="spot_backtest.sh", complete_var=COMPLETE)
-    sys.exit(0)

@@ -74,7 +74,8 @@ def shown(value: object, limit: int = 120) -> str:
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return a sentence that offers the nearest known name, or lists the known ones."""
     choices = sorted(known)
-    match = difflib.get_close_matches(name.lower(), choices, n=1, cutoff=0.5)
+    longer = [choice for choice in choices if len(name) > 2 and choice.startswith(name.lower())]
+    match = longer[:1] or difflib.get_close_matches(name.lower(), choices, n=1, cutoff=0.5)
     if match:
         return f"did you mean {match[0]}?"
     return f"known: {', '.join(choices)}" if choices else "none is known"

@@ -27,10 +27,23 @@ TAKEN = {  # variables that no stage's option may be read from
     *("STAGE", "EXECUTION_ID", "ARTIFACTS_DIR", "ARTIFACTS_URI"),
     *("SSM_COMMAND_ID", "SPOT_CODE_VERSION", "SPOT_BACKTEST_PYTHON", "SHIM_DEBUG"),
 }
+OWN = {  # flags and parameters of the commands beside the plan's
+    *(
+        "--help",
+        "--version",
+        "--json",
+        "--as-json",
+        "--plan",
+        "--plan-file",
+        "--report",
+        "--parent",
+    ),
+    "--name",
+}
 DATES = ("today", "yesterday", "last-friday")
 
 
-def _stages(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+def complete_stages(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
     """Complete a comma list with the stages that it does not hold yet."""
     found = table(ctx)
     before, comma, start = incomplete.rpartition(",")
@@ -67,14 +80,14 @@ def plan_options() -> list[click.Parameter]:
             "SKIP_STAGES",
             "Stages not to run, with commas between.",
             metavar="STAGES",
-            shell_complete=_stages,
+            shell_complete=complete_stages,
         ),
         _value(
             "only-stages",
             "ONLY_STAGES",
             "The only stages to run, with commas between.",
             metavar="STAGES",
-            shell_complete=_stages,
+            shell_complete=complete_stages,
         ),
         _value(
             "store",
@@ -131,14 +144,15 @@ def stage_options(options: Sequence[StageOption]) -> list[click.Parameter]:
 
 def find_table(arguments: Sequence[str]) -> Path:
     """Return the path of the table: `--pipeline`, then SPOT_PIPELINE, then the project's own."""
+    found = os.environ.get("SPOT_PIPELINE") or str(TABLE)
     for number, word in enumerate(arguments):
         if word == "--":
             break
         if word.startswith("--pipeline="):
-            return Path(word.partition("=")[2])
+            found = word.partition("=")[2]
         if word == "--pipeline" and number + 1 < len(arguments):
-            return Path(arguments[number + 1])
-    return Path(os.environ.get("SPOT_PIPELINE") or TABLE)
+            found = arguments[number + 1]
+    return Path(found)
 
 
 def table(ctx: click.Context) -> Pipeline | None:
@@ -149,18 +163,27 @@ def table(ctx: click.Context) -> Pipeline | None:
 def _refuse_clashes(found: Pipeline) -> None:
     """Refuse a stage's option whose flag or variable means something already."""
     variables = {str(param.envvar) for param in plan_options()} | TAKEN
-    flags = {param.name for param in plan_options()} | {"help"}
+    flags = {opt for param in plan_options() for opt in (*param.opts, *param.secondary_opts)} | OWN
     for option in found.options:
-        if option.variable in variables or option.name.replace("-", "_") in flags:
+        mine = {f"--{option.name}"} | ({f"--no-{option.name}"} if option.kind == "flag" else set())
+        if option.variable in variables or mine & flags:
             raise PipelineError(
                 f"{found.path}: option {option.name} of stage {option.stage} would be set by "
                 f"--{option.name} or {option.variable}, which mean something already",
                 f"call it {option.name}-{option.stage}",
             )
+        flags |= mine
 
 
 class PlanCommand(click.Command):
-    """A command with the plan's options and those of the table's stages."""
+    """A command with the plan's options and those of the table's stages.
+
+    `only_help` is for one that runs nothing: a broken table does not stop it.
+    """
+
+    def __init__(self, *args: Any, only_help: bool = False, **attrs: Any) -> None:
+        super().__init__(*args, **attrs)
+        self.only_help = only_help
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Read the table first; a broken one still lets `--help` and completion work."""
@@ -178,9 +201,11 @@ class PlanCommand(click.Command):
             found = pipeline.load(find_table(args))
             _refuse_clashes(found)
             ctx.meta["shim.table"] = found
-        except PipelineError:
-            if not ctx.resilient_parsing and not {"--help", "-h"}.intersection(args):
+        except PipelineError as error:
+            helping = self.only_help or {"--help", "-h"}.intersection(args)
+            if not ctx.resilient_parsing and not helping:
                 raise
+            ctx.meta["shim.table_error"] = error
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         """Return the plan's options, the stages' and the command's own."""
@@ -207,6 +232,9 @@ class PlanCommand(click.Command):
         for title, records in sections.items():
             with formatter.section(title):
                 formatter.write_dl(records)
+        if error := ctx.meta.get("shim.table_error"):
+            with formatter.section("The stages' own options are unknown"):
+                formatter.write_text(str(error))
 
 
 def request(ctx: click.Context, code_version: str) -> Request:
@@ -218,6 +246,7 @@ def request(ctx: click.Context, code_version: str) -> Request:
         value = values.get(name)
         return None if value is None else Setting(value, source_of(ctx, name))
 
+    store = setting("store")
     date = values["date"]
     from_variable = ctx.get_parameter_source("date") is ParameterSource.ENVIRONMENT
     return Request(
@@ -225,7 +254,7 @@ def request(ctx: click.Context, code_version: str) -> Request:
         run_date=date if from_variable else None,
         skip_stages=setting("skip_stages"),
         only_stages=setting("only_stages"),
-        store=setting("store"),
+        store=store and Setting(os.path.expanduser(store.value), store.source),  # noqa: PTH111  no error for a strange ~name
         timeout=setting("timeout"),
         on=values["on"],
         execution_id=os.environ.get("EXECUTION_ID"),
@@ -262,8 +291,9 @@ def offer(error: click.UsageError) -> str:
     if isinstance(error, click.NoSuchOption) and ctx:
         names = [opt for p in ctx.command.get_params(ctx) for opt in (*p.opts, *p.secondary_opts)]
         return nearest(error.option_name, [name for name in names if name.startswith("--")])
-    if isinstance(error, click.BadParameter) and isinstance(
-        getattr(error.param, "type", None), click.Choice
-    ):
-        return nearest("", error.param.type.choices)
+    kind = error.param.type if isinstance(error, click.BadParameter) and error.param else None
+    if isinstance(kind, click.Choice):
+        return nearest("", kind.choices)
+    if isinstance(kind, click.types.BoolParamType):
+        return "use 1 or 0"
     return "--help lists every option"

@@ -13,17 +13,20 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from shim.address import key_problem
 from shim.errors import PipelineError, nearest, shown
 from shim.fields import FIELDS, INPUT_FIELDS
 from shim.reader import Reader
 
 DEFAULT_REDACT = ("*_TOKEN", "*_PASSWORD", "*_SECRET*")
+MAX_PATH = 900  # bytes: the store's and the run's prefix fit before it in a key
 RESERVED = "_stages"  # the folder of the records under a run prefix
 TABLE_KEYS = ("root", "redact", "env_file", "requirements", "stage")
 OPTION_KEYS = ("pass", "help", "type", "default")
 OPTION_TYPES = {"flag": (bool,), "text": (str,), "int": (int,), "float": (int, float)}
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}")
-DURATION = re.compile(r"(?:([0-9]{1,5})h)?(?:([0-9]{1,6})m)?(?:([0-9]{1,7})s?)?")
+DURATION = re.compile(r"(?:([0-9]{1,4})h)?(?:([0-9]{1,6})m)?(?:([0-9]{1,7})s)?")
+LONGEST = 10**7  # seconds, 115 days: no run, and no timer, has more
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,7 @@ def load(path: Path) -> Pipeline:
         raise PipelineError(
             f"cannot read the table {path} ({error.strerror})", "name one with --pipeline"
         ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # also bytes, numbers and depths beyond TOML's
         raise PipelineError(f"{path}: not valid TOML: {error}", "see https://toml.io") from error
     return parse(table, path)
 
@@ -114,29 +117,27 @@ def parse(table: Mapping[str, Any], path: Path) -> Pipeline:
     )
 
 
-def duration(text: str | int) -> int | None:
-    """Return seconds from `90`, `90s`, `45m`, `2h` or `1h30m`; None if it is no such text."""
-    if isinstance(text, bool):
+def duration(value: object) -> int | None:
+    """Return seconds from `90`, `90s`, `45m`, `2h` or `1h30m`; None if it is no such value."""
+    text = f"{value}s" if type(value) is int else value
+    if not isinstance(text, str):
         return None
-    if isinstance(text, int):
-        return text if text > 0 else None
-    match = DURATION.fullmatch(text.strip())
-    if not match or not any(match.groups()):
+    text = text.strip()
+    match = DURATION.fullmatch(f"{text}s" if text.isdecimal() else text)
+    if not match:
         return None
     hours, minutes, seconds = (int(part or 0) for part in match.groups())
-    return hours * 3600 + minutes * 60 + seconds or None
+    total = hours * 3600 + minutes * 60 + seconds
+    return total if 0 < total < LONGEST else None
 
 
 def artifact_problem(path: str) -> str | None:
     """Return why a text cannot name an artifact under a run prefix, or None if it can."""
-    parts = path.split("/")
-    if not path or path.startswith("/") or any(part in ("", ".", "..") for part in parts):
-        return "is not a relative path"
-    if "\\" in path or not path.isprintable() or any("\ud800" <= c <= "\udfff" for c in path):
-        return "holds a character that a key cannot"
-    if len(path.encode()) > 900:
+    if problem := key_problem(path):
+        return problem
+    if len(path.encode()) > MAX_PATH:
         return "is too long"
-    if parts[0] == RESERVED:
+    if path.split("/")[0] == RESERVED:
         return f"lies under {RESERVED}/, which holds the records"
     return None
 
@@ -202,7 +203,9 @@ def _options(reader: Reader, table: object, stage: str) -> tuple[StageOption, ..
         if kind not in OPTION_TYPES:
             raise reader.wrong(f"type{where} is {shown(kind)}", nearest(kind, OPTION_TYPES))
         default = row.get("default", False if kind == "flag" else None)
-        if default is not None and type(default) not in OPTION_TYPES[kind]:
+        if default is not None and (
+            type(default) not in OPTION_TYPES[kind] or "\0" in str(default)
+        ):
             raise reader.wrong(f"default{where} is {shown(default)}", f"its type is {kind}")
         options.append(
             StageOption(

@@ -8,20 +8,23 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from posixpath import normpath
 from typing import Any
 
-from shim import clock, fields, rundate
+from shim import address, clock, fields, rundate, typed
 from shim.errors import UsageError, nearest, shown
 from shim.pipeline import Pipeline, Stage, duration
 
 PREFIX = "backtest/"
 DRY_RUN = ".dry-run/"
 LOGS = "_ssm_logs/"
-S3_URI = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/.*)?")
+# What Step Functions allows in a name, `name` of StartExecution in its API reference, and `:`; not
+# a first character that would make it an option or a hidden file.
+EXECUTION = re.compile(r"[A-Za-z0-9!'()+=@_:][A-Za-z0-9!'()+=@_:.-]{0,255}")
 
 
 @dataclass(frozen=True)
@@ -126,22 +129,31 @@ class Plan:
         return json.dumps(dataclasses.asdict(self), separators=(",", ":"))
 
     @classmethod
-    def from_json(cls, text: str) -> Plan:
+    def from_json(cls, text: str | bytes) -> Plan:
         """Return the plan that `to_json` wrote. Raises UsageError."""
         try:
             values = json.loads(text)
-            stages = tuple(StagePlan(**_tuples(stage)) for stage in values.pop("stages"))
-            plan = cls(stages=stages, **_tuples(values))
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            stages = tuple(typed.build(StagePlan, stage) for stage in values.pop("stages"))
+            plan = typed.build(cls, values, stages=stages)
+            expected = prefixes(plan.run_date, plan.dry_run)
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise UsageError(
                 f"this is not a plan ({error})", "pass what `plan --json` printed"
             ) from error
-        if not rundate.is_run_date(plan.run_date):
+        if (plan.run_prefix, plan.logs_prefix) != expected:
             raise UsageError(
-                f"{shown(plan.run_date)} is not a run date (set by the plan)",
+                f"the plan's prefix {shown(plan.run_prefix)} is not the one of {plan.run_date}",
                 "pass what `plan --json` printed",
             )
         return plan
+
+
+def prefixes(run_date: str, dry_run: bool) -> tuple[str, str]:
+    """Return the prefixes of artifacts and of logs in the store. Raises ValueError."""
+    if not rundate.is_run_date(run_date):
+        raise ValueError(f"{shown(run_date)} is not a run date")
+    folder = DRY_RUN if dry_run else ""
+    return f"{PREFIX}{folder}{run_date}/", f"{LOGS}{folder}"
 
 
 def build(pipeline: Pipeline, request: Request, now: datetime, token: str, cwd: Path) -> Plan:
@@ -151,8 +163,7 @@ def build(pipeline: Pipeline, request: Request, now: datetime, token: str, cwd: 
     relative store begins. Raises UsageError.
     """
     date = rundate.resolve(request.date, request.run_date, now)
-    folder = DRY_RUN if request.dry_run else ""
-    run_prefix = f"{PREFIX}{folder}{date.text}/"
+    run_prefix, logs_prefix = prefixes(date.text, request.dry_run)
     store = _store(request.store, pipeline.root, cwd)
     execution_id = _execution(request.execution_id, now, token)
     known = {
@@ -169,7 +180,7 @@ def build(pipeline: Pipeline, request: Request, now: datetime, token: str, cwd: 
         execution_id=execution_id,
         store=store,
         run_prefix=run_prefix,
-        logs_prefix=f"{LOGS}{folder}",
+        logs_prefix=logs_prefix,
         on=request.on,
         pipeline=pipeline.path,
         root=pipeline.root,
@@ -190,38 +201,21 @@ def build(pipeline: Pipeline, request: Request, now: datetime, token: str, cwd: 
     )
 
 
-def _tuples(values: dict[str, Any]) -> dict[str, Any]:
-    return {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-
-
 def _store(setting: Setting | None, root: str, cwd: Path) -> str:
     """Return an absolute directory or `s3://bucket/prefix` without a slash at its end."""
     if setting is None:
         return str(Path(root) / "artifacts")
-    value = setting.value
-    if value.startswith("s3://"):
-        uri = value.rstrip("/")
-        if S3_URI.fullmatch(uri) and uri.isprintable() and not _dotted(uri.split("/")[3:]):
-            return uri
-    elif "://" not in value and value.isprintable() and value.strip():
-        return str((cwd / Path(value).expanduser()).absolute())
-    raise UsageError(
-        f"{shown(value)} is not a store (set by {setting.source})",
-        "use a directory or s3://bucket/prefix",
-    )
-
-
-def _dotted(parts: Iterable[str]) -> bool:
-    return any(part in ("", ".", "..") for part in parts)
+    found = address.parse(setting.value, setting.source)
+    return found.uri if found.bucket else normpath(cwd / found.path)
 
 
 def _execution(given: str | None, now: datetime, token: str) -> str:
     if not given:
         return f"adhoc-{clock.compact(now)}-{token}"
-    if not given.isprintable() or len(given) > 256:
+    if not EXECUTION.fullmatch(given):
         raise UsageError(
             f"{shown(given)} is not an execution id (set by EXECUTION_ID)",
-            "use up to 256 printable characters",
+            "use up to 256 letters, digits and !'()+=@_:.- (not . or - first)",
         )
     return given
 

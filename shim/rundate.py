@@ -13,9 +13,10 @@ from datetime import UTC, date, datetime, timedelta
 from shim.errors import UsageError, shown
 
 DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+HOUR = r"([01][0-9]|2[0-3])"
 TIMESTAMP = re.compile(
-    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?"
-    r"([Zz]|[+-][0-9]{2}:[0-9]{2})"
+    rf"[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}[Tt]{HOUR}:[0-5][0-9]:(?P<second>[0-5][0-9]|60)"
+    rf"(\.[0-9]+)?([Zz]|[+-]{HOUR}:[0-5][0-9])"
 )
 DAYS_AGO = re.compile(r"([0-9]{1,4})-days?-ago")
 WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
@@ -66,8 +67,12 @@ def _absolute(text: str) -> date | None:
     try:
         if DATE.fullmatch(text):
             return date.fromisoformat(text)
-        if TIMESTAMP.fullmatch(text):
-            return datetime.fromisoformat(text.upper()).astimezone(UTC).date()
+        if match := TIMESTAMP.fullmatch(text):
+            # A leap second, which datetime does not know, is in the day of the second before it.
+            leap = match["second"] == "60"
+            text = f"{text[:17]}59{text[19:]}" if leap else text
+            moment = datetime.fromisoformat(text.upper()).astimezone(UTC)
+            return None if leap and (moment.hour, moment.minute) != (23, 59) else moment.date()
     except (ValueError, OverflowError):
         return None
     return None

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 from abc import ABC, abstractmethod
 from builtins import list as listed  # Store.list shadows it
 from collections.abc import Callable, Iterator
@@ -19,14 +18,12 @@ from enum import Enum
 from pathlib import Path
 from typing import Final
 
+from shim import address
+from shim.address import HIDDEN as HIDDEN  # the stores' own names and
+from shim.address import key_problem as key_problem  # rules of keys, for both of them
 from shim.errors import RecordError, UsageError, shown
 
 PIECE = 1 << 20  # bytes in memory at a time
-HIDDEN = ".shim-"  # names that start so belong to the directory store itself
-MAX_KEY = 1024  # bytes: docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html
-# Rules of names: docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html
-BUCKET = re.compile(r"(?!\d+\.\d+\.\d+\.\d+$)(?!.*\.\.)[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
-SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):/")
 
 Progress = Callable[[int], None]
 
@@ -157,42 +154,14 @@ def open_store(uri: str) -> Store:
 
     Raises UsageError for an address that cannot be one.
     """
-    if uri.startswith("s3://"):
-        bucket, _, prefix = uri.removeprefix("s3://").partition("/")
-        prefix = prefix.rstrip("/")
-        if not BUCKET.fullmatch(bucket):
-            raise UsageError(
-                f"{shown(uri)} is not a store: {shown(bucket)} cannot name a bucket",
-                "a bucket has 3 to 63 lower-case letters, digits, dots and hyphens",
-            )
-        if prefix and (problem := key_problem(prefix)):
-            raise UsageError(
-                f"{shown(uri)} is not a store: its prefix {problem}", "use s3://bucket/prefix"
-            )
+    found = address.parse(uri)
+    if found.bucket:
         from shim.s3 import S3Store
 
-        return S3Store(bucket, prefix)
-    if match := SCHEME.match(uri):
-        hints = {"s3": "write s3://bucket[/prefix]", "file": "give the path alone"}
-        hint = hints.get(match[1].lower(), "use a directory or s3://bucket[/prefix]")
-        raise UsageError(f"{shown(uri)} is not a store", hint)
-    if not uri.strip() or not uri.isprintable():
-        raise UsageError(f"{shown(uri)} is not a store", "use a directory or s3://bucket[/prefix]")
+        return S3Store(found.bucket, found.path)
     from shim.directory import DirectoryStore
 
-    return DirectoryStore(Path(os.path.abspath(uri)))  # noqa: PTH100  resolve() follows links
-
-
-def key_problem(key: str) -> str | None:
-    """Return why a text cannot be a key, or None if it can."""
-    parts = key.split("/")
-    if any(part in ("", ".", "..") for part in parts):
-        return "is not a relative path"
-    if "\\" in key or not key.isprintable():
-        return "holds a character that a key cannot"
-    if any(part.startswith(HIDDEN) for part in parts):
-        return f"holds a name that starts with {HIDDEN}, which the store keeps for itself"
-    return "is too long" if len(key.encode()) > MAX_KEY else None
+    return DirectoryStore(Path(os.path.abspath(found.path)))  # noqa: PTH100  resolve() follows links
 
 
 def checked(key: str) -> str:

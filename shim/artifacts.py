@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from shim.commit import Artifact, Commit, changed
+from shim import commit
+from shim.commit import Artifact, Commit
 from shim.errors import BusyError, ContractError, PreflightError
 from shim.pipeline import artifact_problem
 from shim.plan import Plan, StagePlan
@@ -51,6 +53,10 @@ def bring_in(
                 f"{store.uri_of(key)} is missing, and {stage.name} requires it",
                 "run the stage that produces it",
             ) from error
+        except Conflict as error:
+            raise PreflightError(
+                f"{store.uri_of(key)} was changed while it was read", "find out by whom"
+            ) from error
         if path in listed and digest != listed[path].sha256:
             raise PreflightError(
                 f"{store.uri_of(key)} is not the file that its commit lists",
@@ -64,6 +70,16 @@ def snapshot(store: Store, plan: Plan) -> dict[str, Object]:
     """Return everything under the run prefix: what a publication may replace."""
     start = len(plan.run_prefix)
     return {found.key[start:]: found for found in store.list(plan.run_prefix)}
+
+
+def owners_of(store: Store, plan: Plan, stage: StagePlan) -> dict[str, str]:
+    """Return the stage that each artifact belongs to: by its commit, else by the table."""
+    found = {path: other.name for other in plan.stages for path in other.produces}
+    for other in plan.stages:
+        if other.name != stage.name:
+            there = commit.read(store, plan.run_prefix, other.name)
+            found |= dict.fromkeys(there.artifacts if there else (), other.name)
+    return found
 
 
 def collect(
@@ -81,8 +97,9 @@ def collect(
                 f"{stage.name} left a file that cannot be published: {path!a} {problem}",
                 "write artifacts under plain relative names",
             )
-        changed = file.stat().st_mtime_ns
-        size, digest = _hashed(file)
+        with _readable(path):
+            changed = file.stat().st_mtime_ns
+            size, digest = _hashed(file)
         if path in brought:
             if digest != brought[path]:
                 raise _foreign(stage, path, owners.get(path, "another stage"))
@@ -123,17 +140,20 @@ def publish(
             # Either a late write of an attempt that this one superseded, or a successor's.
             still_mine()
             there = _replace(store, key, one, meter)
-        status = one.file.stat()
+        with _readable(one.path):
+            status = one.file.stat()
         if (status.st_size, status.st_mtime_ns, there.size) != (one.size, one.changed, one.size):
-            raise ContractError(
-                f"{one.path} changed while it was published", "a process of the stage lives on"
-            )
+            raise _unsteady(one.path)
         published[one.path] = Artifact(one.size, one.sha256, there.etag)
     return published
 
 
 def retire(
-    store: Store, plan: Plan, replaced: Commit | None, published: Mapping[str, Artifact]
+    store: Store,
+    plan: Plan,
+    replaced: Commit | None,
+    published: Mapping[str, Artifact],
+    still_mine: Callable[[], None],
 ) -> list[str]:
     """Delete what the replaced commit lists and this attempt did not publish; return the paths.
 
@@ -143,8 +163,12 @@ def retire(
     gone = []
     for path, artifact in (replaced.artifacts if replaced else {}).items():
         key = plan.run_prefix + path
-        if path not in published and changed(store, key, artifact) is None:
-            store.delete(key)
+        there = store.head(key)
+        if path in published or not there or commit.changed(store, key, artifact):
+            continue
+        still_mine()
+        with suppress(Conflict):  # a successor of this attempt has just written it
+            store.delete(key, there.etag)
             gone.append(path)
     return gone
 
@@ -172,7 +196,11 @@ def verify_direct(
                 f"{stage.name} exited 0 and {store.uri_of(key)} is older than this attempt",
                 "it must write every file of produces anew",
             )
-        published[path] = Artifact(there.size, store.digest(key, there.etag), there.etag)
+        try:
+            digest = store.digest(key, there.etag)
+        except (Missing, Conflict) as error:
+            raise _unsteady(path) from error
+        published[path] = Artifact(there.size, digest, there.etag)
     return published
 
 
@@ -192,13 +220,36 @@ def _foreign(stage: StagePlan, path: str, owner: str) -> ContractError:
     )
 
 
+def _unsteady(path: str) -> ContractError:
+    return ContractError(
+        f"{path} changed while it was published", "a process of the stage lives on"
+    )
+
+
+@contextmanager
+def _readable(path: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ContractError(
+            f"the artifact {path!a} cannot be read ({error.strerror})",
+            "it must stay, and be readable for whom the stage runs as",
+        ) from error
+
+
 def _files(stage: StagePlan, folder: Path) -> list[Path]:
     """Return the regular files under a folder, sorted. Raises ContractError for any other kind."""
+
+    def unreadable(error: OSError) -> None:
+        with _readable(os.path.relpath(error.filename, folder)):
+            raise error
+
     files = []
-    for where, folders, names in os.walk(folder):
+    for where, folders, names in os.walk(folder, onerror=unreadable):
         for name in (*folders, *names):
             path = Path(where, name)
-            mode = path.lstat().st_mode
+            with _readable(name):
+                mode = path.lstat().st_mode
             if stat.S_ISREG(mode):
                 files.append(path)
             elif not stat.S_ISDIR(mode):

@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from shim.errors import BusyError, PreflightError
-from shim.pipeline import RESERVED
+from shim.errors import BusyError, PreflightError, shown
+from shim.pipeline import NAME, RESERVED, artifact_problem
 from shim.store import ABSENT, Conflict, Missing, Store
+from shim.typed import build
 
 
 @dataclass(frozen=True)
@@ -62,14 +63,30 @@ def read(store: Store, prefix: str, stage: str) -> Commit | None:
         return None
     body, there = found
     try:
-        values: dict[str, Any] = json.loads(body)
-        artifacts = {path: Artifact(**row) for path, row in values.pop("artifacts").items()}
-        return Commit(artifacts=artifacts, etag=there.etag, **values)
+        commit = _parsed(body, there.etag)
+        wrong = commit.stage != stage and f"it is of {shown(commit.stage)}"
     except (ValueError, TypeError, KeyError, AttributeError) as error:
+        wrong = str(error) or repr(error)
+    if wrong:
         raise PreflightError(
-            f"{store.uri_of(key(prefix, stage))} is not a commit ({error})",
+            f"{store.uri_of(key(prefix, stage))} is not a commit ({wrong})",
             f"run {stage} again after moving it away",
-        ) from error
+        )
+    return commit
+
+
+def _parsed(body: bytes, etag: str) -> Commit:
+    """Return the commit in a text. Raises what a text that is none leads to."""
+    values: dict[str, Any] = json.loads(body)
+    artifacts = {path: build(Artifact, row) for path, row in values.pop("artifacts").items()}
+    for path in artifacts:
+        if problem := artifact_problem(path):
+            raise ValueError(f"{shown(path)} {problem}")
+    built_on = dict(values.pop("built_on").items())
+    for name in built_on:
+        if not NAME.fullmatch(name):
+            raise ValueError(f"{shown(name)} is no stage")
+    return build(Commit, values, artifacts=artifacts, built_on=built_on, etag=etag)
 
 
 def write(store: Store, prefix: str, commit: Commit, before: str | None) -> Commit:

@@ -1,4 +1,4 @@
-"""Who runs an attempt, and the proof that they are dead: a process of this machine that is gone.
+"""Who runs an attempt, for how long, and the proof that they are dead: their process is gone.
 
 Only a proof shortens the wait for a silent attempt; on another machine, or where /proc cannot tell,
 nobody is taken for dead here. See proc(5): boot_id, ns/pid and field 22 of stat, the start time.
@@ -7,10 +7,14 @@ nobody is taken for dead here. See proc(5): boot_id, ns/pid and field 22 of stat
 from __future__ import annotations
 
 import os
+import signal
 import socket
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from shim.errors import PreflightError
 
 PROC = Path("/proc")
 
@@ -32,6 +36,23 @@ def proven_dead(who: Mapping[str, Any]) -> bool:
     if not machine or not started or not isinstance(pid, int) or machine != _machine():
         return False
     return bool(_started(pid) != started)
+
+
+def die_with(parent: int) -> None:
+    """Get SIGKILL when the parent dies (PR_SET_PDEATHSIG in prctl(2)); on Linux only.
+
+    The entry runs each stage in a process group of its own, which a SIGKILL to the entry's group
+    does not reach; the supervisor then ends the stage as after any death of its front. Raises
+    PreflightError if the parent is gone already.
+    """
+    if sys.platform != "linux":
+        return
+    import ctypes
+
+    PR_SET_PDEATHSIG = 1  # noqa: N806  its name in prctl(2)
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it died before the request
+        raise PreflightError("the process that started this one is gone", "start it again")
 
 
 def _machine() -> str | None:

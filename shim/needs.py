@@ -15,6 +15,12 @@ from shim.store import Store
 LOOK_BACK = 31  # run dates that are tried for a hint
 
 
+def stages(plan: Plan, stage: StagePlan) -> list[str]:
+    """Return the stages that a stage needs and those whose artifacts it requires."""
+    owners = {path: other.name for other in plan.stages for path in other.produces}
+    return list(dict.fromkeys([*stage.needs, *(owners[path] for path in stage.requires)]))
+
+
 def of(store: Store, plan: Plan, stage: StagePlan, need: str) -> Commit | None:
     """Return the verified commit of a needed stage; None for artifacts trusted without one.
 
@@ -22,7 +28,8 @@ def of(store: Store, plan: Plan, stage: StagePlan, need: str) -> Commit | None:
     """
     found = commit.read(store, plan.run_prefix, need)
     if found is None:
-        lacking = [p for p in _required(plan, stage, need) if not store.head(plan.run_prefix + p)]
+        trusted = _required(plan, stage, need) or plan.stage(need).produces
+        lacking = [path for path in trusted if not store.head(plan.run_prefix + path)]
         if plan.trust_existing and not lacking:
             return None
         raise PreflightError(
@@ -32,6 +39,8 @@ def of(store: Store, plan: Plan, stage: StagePlan, need: str) -> Commit | None:
             + ("" if lacking else ", or accept its artifacts with --trust-existing"),
         )
     wrong = commit.problems(store, plan.run_prefix, found, plan.run_date)
+    unlisted = [path for path in _required(plan, stage, need) if path not in found.artifacts]
+    wrong += [f"it does not list {path}" for path in unlisted]
     if wrong:
         raise PreflightError(
             f"{stage.name} needs {need}, and its commit under {store.uri_of(plan.run_prefix)} "
@@ -41,9 +50,9 @@ def of(store: Store, plan: Plan, stage: StagePlan, need: str) -> Commit | None:
     return found
 
 
-def newest_complete(store: Store, plan: Plan, stages: Iterable[str]) -> str | None:
+def newest_complete(store: Store, plan: Plan, names: Iterable[str]) -> str | None:
     """Return the newest other run date at which all these stages have a commit that verifies."""
-    needed = list(stages)
+    needed = list(names)
     base = PREFIX + (DRY_RUN if plan.dry_run else "")
     for date in islice(_dates(store, base, plan.run_date), LOOK_BACK):
         prefix = f"{base}{date}/"

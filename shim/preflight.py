@@ -28,22 +28,19 @@ def check(plan: Plan) -> list[ShimError]:
     problems: list[ShimError] = []
     for stage in plan.planned:
         problems += _command(plan, stage)
-    problems += _disk(tempfile.gettempdir(), "temporary files; point TMPDIR elsewhere")
+    problems += _temporary()
     try:
         store = open_store(plan.store)
         _writable(store)
-    except ShimError as error:
-        return [*problems, error]
-    if not plan.store.startswith("s3://"):
-        problems += _disk(plan.store, "the store; choose another with --store")
-    else:
-        problems += _clock(store)
-    try:
+        if plan.store.startswith("s3://"):
+            problems += _clock(store)
+        else:
+            problems += _disk(plan.store, "the store; choose another with --store")
         problems += _inputs(store, plan)
         problems += _needs(store, plan)
     except ShimError as error:
         problems.append(error)
-    return problems
+    return list({str(problem): problem for problem in problems}.values())
 
 
 def code(problems: list[ShimError]) -> int:
@@ -75,6 +72,14 @@ def _command(plan: Plan, stage: StagePlan) -> Iterator[ShimError]:
             f"{stage.name} runs {root / script}, which is not there",
             f"mend its command in {plan.pipeline}",
         )
+
+
+def _temporary() -> Iterator[ShimError]:
+    hint = "point TMPDIR elsewhere"
+    try:
+        yield from _disk(tempfile.gettempdir(), f"temporary files; {hint}")
+    except OSError as error:
+        yield PreflightError(f"there is no folder for temporary files ({error.strerror})", hint)
 
 
 def _disk(where: str, what: str) -> Iterator[ShimError]:
@@ -114,7 +119,10 @@ def _needs(store: Store, plan: Plan) -> Iterator[ShimError]:
     """Check what planned stages need of stages that do not run; name a date where it all is."""
     planned = {stage.name for stage in plan.planned}
     wanted = [
-        (stage, need) for stage in plan.planned for need in stage.needs if need not in planned
+        (stage, need)
+        for stage in plan.planned
+        for need in needs.stages(plan, stage)
+        if need not in planned
     ]
     problems = []
     for stage, need in wanted:

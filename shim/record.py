@@ -18,7 +18,7 @@ from shim import clock, liveness
 from shim.errors import BusyError, RecordError, ShimError
 from shim.pipeline import RESERVED
 from shim.plan import Plan
-from shim.store import ABSENT, Conflict, Object, Store
+from shim.store import ABSENT, Conflict, Expect, Object, Store
 
 HEARTBEAT = 30.0  # seconds between two writes of an open receipt
 SILENT = 180.0  # seconds of the store's clock after which an attempt is dead
@@ -60,7 +60,7 @@ class Attempt:
             **liveness.myself(),
         }
         self._key = receipt_key(plan.run_prefix, stage, self.id)
-        self._etag = ""
+        self._etag: Expect = ABSENT
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._keeper = threading.Thread(target=self._keep, name="heartbeat", daemon=True)
@@ -70,7 +70,7 @@ class Attempt:
         opened = clock.iso(self.store.now())
         self.values["opened"] = opened
         _claim(self.store, self.plan, self.stage, self.values)
-        self._etag = self.store.put(self._key, _json(self.values), ABSENT).etag
+        self._write({})
         self._keeper.start()
 
     def beat(self) -> None:
@@ -90,16 +90,31 @@ class Attempt:
     def _write(self, more: Mapping[str, Any]) -> None:
         with self._lock:
             values = {**self.values, **more}
-            try:
-                self._etag = self.store.put(self._key, _json(values), self._etag).etag
-            except Conflict as error:
-                self.superseded.set()
-                raise BusyError(
-                    f"attempt {self.id} of {self.stage} was silent too long and was closed as lost "
-                    "by another attempt",
-                    "nothing was published; run it again if the other one fails",
-                ) from error
-            self.values = values
+            for _ in range(TRIES):
+                try:
+                    self._etag = self.store.put(self._key, _json(values), self._etag).etag
+                except Conflict as error:
+                    self._look(values, error)
+                    continue
+                self.values = values
+                return
+        raise RecordError(f"{self.store.uri_of(self._key)} is written by others", "find out who")
+
+    def _look(self, values: Mapping[str, Any], conflict: Conflict) -> None:
+        """Go on from the receipt that is there. Raises BusyError if another attempt closed it.
+
+        A write that failed here may have reached the store, and a receipt may have been deleted.
+        """
+        found = self.store.read(self._key)
+        there = _parsed(self.store, self._key, found[0]) if found else values
+        if there.get("state") != "open" and there != values:
+            self.superseded.set()
+            raise BusyError(
+                f"attempt {self.id} of {self.stage} was silent too long and was closed as lost "
+                "by another attempt",
+                "run it again if the other one fails",
+            ) from conflict
+        self._etag = found[1].etag if found else ABSENT
 
     def _keep(self) -> None:
         while not self._stop.wait(HEARTBEAT):
@@ -111,19 +126,22 @@ class Attempt:
                 continue  # the store is away: the next beat tries again, close() reports
 
 
-def close_as_lost(store: Store, prefix: str, stage: str, attempt: str, why: str) -> bool:
+def close_as_lost(
+    store: Store, prefix: str, stage: str, attempt: str, why: str, **details: Any
+) -> bool:
     """Close another's open receipt. Return False if it was written meanwhile: its owner lives."""
     key = receipt_key(prefix, stage, attempt)
     found = store.read(key)
-    if found is None:
-        return True
-    values = _parsed(found[0])
+    # An attempt that claimed its stage and was held up has no receipt yet: this one keeps it out.
+    known = {"stage": stage, "attempt": attempt}
+    values = _parsed(store, key, found[0]) if found else known
     if values.get("state") == "closed":
         return True
     closed = clock.iso(store.now())
     values |= {"state": "closed", "outcome": "lost", "code": None, "closed": closed, "error": why}
+    values |= details
     try:
-        store.put(key, _json(values), found[1].etag)
+        store.put(key, _json(values), found[1].etag if found else ABSENT)
     except Conflict:
         return False
     return True
@@ -134,7 +152,7 @@ def _claim(store: Store, plan: Plan, stage: str, mine: Mapping[str, Any]) -> Non
     key = claim_key(plan.run_prefix)
     for _ in range(TRIES):
         found = store.read(key)
-        claim = _parsed(found[0]) if found else {}
+        claim = _parsed(store, key, found[0]) if found else {}
         others = _open_attempts(store, plan, claim.get("open", {}), found and found[1])
         if others is None:
             continue
@@ -165,11 +183,13 @@ def _open_attempts(
     """Return the attempts that are alive, the dead ones closed as lost; None to look again."""
     alive = {}
     for stage, entry in entries.items():
-        found = store.read(receipt_key(plan.run_prefix, stage, entry["attempt"]))
-        if found and _parsed(found[0]).get("state") == "closed":
+        key = receipt_key(plan.run_prefix, stage, entry["attempt"])
+        found = store.read(key)
+        if found and _parsed(store, key, found[0]).get("state") == "closed":
             continue
-        last = found[1].modified if found else claim.modified if claim else store.now()
-        silent = (store.now() - last).total_seconds()
+        now = store.now()
+        last = found[1].modified if found else claim.modified if claim else now
+        silent = (now - last).total_seconds()
         gone = liveness.proven_dead(entry)
         if silent < SILENT and not gone:
             alive[stage] = entry
@@ -184,12 +204,12 @@ def _json(values: Mapping[str, Any]) -> bytes:
     return json.dumps(values, indent=1).encode()
 
 
-def _parsed(body: bytes) -> dict[str, Any]:
+def _parsed(store: Store, key: str, body: bytes) -> dict[str, Any]:
     """Return a record's values. Raises RecordError."""
     try:
         values = json.loads(body)
     except ValueError as error:
-        raise RecordError(f"a record is not JSON ({error})", "move it away") from error
+        raise RecordError(f"{store.uri_of(key)} is not JSON ({error})", "move it away") from error
     if not isinstance(values, dict):
-        raise RecordError("a record is not a JSON object", "move it away")
+        raise RecordError(f"{store.uri_of(key)} is not a JSON object", "move it away")
     return values

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import socket
@@ -10,23 +9,24 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import click
-
-from shim import artifacts, clock, commit, fields, needs, process, record, redact, ship
+from shim import artifacts, clock, commit, fields, liveness, needs, process, record, redact, ship
 from shim.commit import Artifact, Commit
 from shim.detach import STOPPING, Lifeline, detached, signal_name
 from shim.environment import child_environment
-from shim.errors import PreflightError, ShimError
+from shim.errors import RecordError, ShimError
+from shim.meter import meter
 from shim.plan import Plan, StagePlan
 from shim.process import Ended
 from shim.sinks import say
-from shim.store import Progress, open_store
+from shim.store import Store, open_store
 
 SHIP_LAST = 60.0  # seconds for the rest of a log at the end
+PRIVATE = "artifacts"  # in the attempt's temporary folder
 
 
 class StoppedError(ShimError):
@@ -48,7 +48,8 @@ class Result:
     def write(self, report: Path | None) -> None:
         """Write it as three lines to a file, for the entry."""
         if report:
-            report.write_text(f"{self.outcome}\n{self.seconds:.0f}\n{self.log}\n")
+            with suppress(OSError):  # the closing table then says less; the status stays
+                report.write_text(f"{self.outcome}\n{self.seconds:.0f}\n{self.log}\n")
 
 
 def run(plan: Plan, stage: StagePlan, report: Path | None = None, parent: int | None = None) -> int:
@@ -58,29 +59,57 @@ def run(plan: Plan, stage: StagePlan, report: Path | None = None, parent: int | 
     Raises ShimError.
     """
     if parent:
-        _die_with(parent)
+        liveness.die_with(parent)
     attempt = record.attempt_id(clock.utc_now())
-    folder = Path(tempfile.mkdtemp(prefix=f"spot_backtest-{stage.name}-"))
+    folder = _temporary(stage)
     log = folder / f"{stage.name}.log"
+    started = time.monotonic()
 
     def work(lifeline: Lifeline) -> int:
-        started, result = time.monotonic(), Result()
+        result = Result()
         try:
-            return _Run(plan, stage, attempt, folder, log, lifeline, result).go()
+            return _Run(plan, stage, attempt, folder, lifeline, result).go()
         finally:
             result.seconds = time.monotonic() - started
             result.write(report)
 
     def lost(why: str) -> None:
-        say(f"{stage.name}: {why}; its log is {log}")
+        """Do what the supervisor cannot any more: ship the log, close the receipt, tidy up."""
+        here = str(log) if log.exists() else "-"
+        result = Result("lost", time.monotonic() - started, here)
+        shutil.rmtree(folder / PRIVATE, ignore_errors=True)
         try:
             store = open_store(plan.store)
-            record.close_as_lost(store, plan.run_prefix, stage.name, attempt, why)
+            if log.exists() and (shipper := _shipper(store, plan, stage, log)).finish():
+                result.log = shipper.uri
+                log.unlink()
+            say(f"{stage.name}: {why}; its log is {result.log}")
+            record.close_as_lost(store, plan.run_prefix, stage.name, attempt, why, log=result.log)
         except ShimError as error:
             say(f"{stage.name}: its receipt stays open: {error}")
-        shutil.rmtree(folder / "artifacts", ignore_errors=True)
+        if not log.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+        result.write(report)
 
     return detached(work, lost)
+
+
+def _temporary(stage: StagePlan) -> Path:
+    try:
+        return Path(tempfile.mkdtemp(prefix=f"spot_backtest-{stage.name}-"))
+    except OSError as error:
+        raise RecordError(
+            f"there is no folder for the files of {stage.name} ({error.strerror})",
+            "point TMPDIR elsewhere",
+        ) from error
+
+
+def _shipper(store: Store, plan: Plan, stage: StagePlan, log: Path) -> ship.Shipper:
+    host, now = socket.gethostname(), clock.utc_now()
+    key = ship.log_key(plan.logs_prefix, stage.slug, plan.run_date, host, now)
+    shipper = ship.Shipper(store, key, log)
+    shipper.start()
+    return shipper
 
 
 class _Run:
@@ -92,14 +121,12 @@ class _Run:
         stage: StagePlan,
         attempt: str,
         folder: Path,
-        log: Path,
         lifeline: Lifeline,
         result: Result,
     ) -> None:
         self.plan, self.stage, self.lifeline, self.result = plan, stage, lifeline, result
-        self.folder, self.log = folder, log
-        self.private = folder / "artifacts"
-        self.private.mkdir()
+        self.folder, self.log = folder, folder / f"{stage.name}.log"
+        self.private = folder / PRIVATE
         self.store = open_store(plan.store)
         self.attempt = record.Attempt(self.store, plan, stage.name, attempt)
 
@@ -109,9 +136,8 @@ class _Run:
                 self.result.outcome = "kept"
                 self._tell("its commit verifies; it is not repeated (--resume)")
                 return 0
-            commits = self._needs()
             self.attempt.open()
-            return self._closed(commits)
+            return self._closed()
         finally:
             shutil.rmtree(self.private, ignore_errors=True)
             if not self.log.exists():
@@ -124,37 +150,34 @@ class _Run:
         )
 
     def _needs(self) -> dict[str, Commit | None]:
-        commits = {n: needs.of(self.store, self.plan, self.stage, n) for n in self.stage.needs}
+        names = needs.stages(self.plan, self.stage)
+        commits = {name: needs.of(self.store, self.plan, self.stage, name) for name in names}
         for name, found in commits.items():
             if found is None:
                 self._tell(f"{name} has no commit; its artifacts are trusted (--trust-existing)")
         return commits
 
-    def _closed(self, commits: Mapping[str, Commit | None]) -> int:
+    def _closed(self) -> int:
         """Run the attempt and close its receipt, however it ends."""
-        shipper = ship.Shipper(self.store, self._log_key(), self.log)
-        shipper.start()
+        shipper = _shipper(self.store, self.plan, self.stage, self.log)
         details: dict[str, Any] = {}
         outcome, code = "failed", ShimError.code
         try:
+            commits = self._needs()
             ended = self._command(commits)
             details |= {"log_bytes": ended.bytes, "log_lost": ended.lost}
-            outcome, code = _outcome(ended), ended.code
             if self.attempt.superseded.is_set():
                 self.attempt.beat()  # raises and says why
-            if code == 0:
+            if ended.code == 0:
                 self._commit(commits)
-                outcome = "committed"
-            else:
+            outcome, code = _outcome(ended), ended.code
+            if code != 0:
                 self._tell(f"{outcome}, exit code {code}; its log is {shipper.uri}", always=True)
-        except ShimError as error:
-            outcome, code = "failed", error.code
-            details["error"] = str(error)
-            with self.log.open("a") as log:
-                log.write(f"spot_backtest: {error}\n")
-            raise
         except BaseException as error:
-            details["error"] = repr(error)
+            code = error.code if isinstance(error, ShimError) else ShimError.code
+            details["error"] = str(error) if isinstance(error, ShimError) else repr(error)
+            with suppress(OSError), self.log.open("a") as log:  # a full disk: it is on stderr too
+                log.write(f"spot_backtest: {details['error']}\n")
             raise
         finally:
             shipped = shipper.finish(SHIP_LAST)
@@ -174,17 +197,9 @@ class _Run:
         except ShimError as error:
             self._tell(f"its receipt stays open: {error}", always=True)
 
-    def _log_key(self) -> str:
-        return ship.log_key(
-            self.plan.logs_prefix,
-            self.stage.slug,
-            self.plan.run_date,
-            socket.gethostname(),
-            clock.utc_now(),
-        )
-
     def _command(self, commits: Mapping[str, Commit | None]) -> Ended:
         """Bring in what is required and run the command under capture."""
+        self.private.mkdir()
         self.before = artifacts.snapshot(self.store, self.plan)
         self.replaced = commit.read(self.store, self.plan.run_prefix, self.stage.name)
         self.started = self.store.now()
@@ -212,18 +227,22 @@ class _Run:
 
     def _commit(self, commits: Mapping[str, Commit | None]) -> None:
         """Verify the contract, publish and commit."""
-        owners = self._owners()
+        self._go_on()
         if self.stage.io == "direct":
             published = artifacts.verify_direct(
                 self.store, self.plan, self.stage, self.before, self.started
             )
         else:
+            owners = artifacts.owners_of(self.store, self.plan, self.stage)
             found = artifacts.collect(self.stage, self.private, self.brought, owners)
             self._still_mine()
+            show = meter(self._go_on, self._tell, self.plan.quiet)
             published = artifacts.publish(
-                self.store, self.plan, found, self.before, self._still_mine, self._meter
+                self.store, self.plan, found, self.before, self._still_mine, show
             )
-        for path in artifacts.retire(self.store, self.plan, self.replaced, published):
+        for path in artifacts.retire(
+            self.store, self.plan, self.replaced, published, self._still_mine
+        ):
             self._tell(f"removed {path}, which only the commit before this one had")
         self._still_mine()
         self._write_commit(commits, published)
@@ -248,15 +267,6 @@ class _Run:
             self.replaced.etag if self.replaced else None,
         )
 
-    def _owners(self) -> dict[str, str]:
-        """Return which stage each artifact belongs to: by its commit, else by the table."""
-        owners = {path: other.name for other in self.plan.stages for path in other.produces}
-        for other in self.plan.stages:
-            if other.name != self.stage.name:
-                there = commit.read(self.store, self.plan.run_prefix, other.name)
-                owners |= dict.fromkeys(there.artifacts if there else (), other.name)
-        return owners
-
     def _still_mine(self) -> None:
         """Raise if this attempt must not publish: superseded, or told to end."""
         self.attempt.beat()
@@ -270,22 +280,8 @@ class _Run:
             raise StoppedError(self.stage.name, "its caller was killed", 128 + signal.SIGKILL)
         for number in STOPPING.intersection(self.lifeline.hear()):
             raise StoppedError(self.stage.name, signal_name(number), 128 + number)
-
-    def _meter(self, one: artifacts.Found) -> Progress:
-        """Show a file's progress on a terminal, a line when it is done otherwise."""
-        if not sys.stderr.isatty() or self.plan.quiet:
-            self._tell(f"publishes {one.path} ({one.size:,} bytes)")
-            return lambda _count: self._go_on()
-        bar = click.progressbar(length=one.size, label=f"  {one.path}", file=sys.stderr)
-        bar.render_progress()
-
-        def advance(count: int) -> None:
-            self._go_on()
-            bar.update(count)
-            if bar.finished:
-                bar.render_finish()
-
-        return advance
+        if self.lifeline.addressed:
+            raise StoppedError(self.stage.name, "a signal to its supervisor", 128 + signal.SIGTERM)
 
     def _tell(self, text: str, always: bool = False) -> None:
         if always or not self.plan.quiet:
@@ -294,24 +290,10 @@ class _Run:
 
 def _outcome(ended: Ended) -> str:
     """Return the outcome in one word or two, for the receipt and the closing table."""
+    if ended.code == 0:
+        return "committed"
     if ended.how == "exited":
-        return "exited" if ended.code == 0 else "failed"
+        return "failed"
     if ended.how == "signalled" and ended.signal:
         return f"died of {signal_name(ended.signal)}"
     return ended.how
-
-
-def _die_with(parent: int) -> None:
-    """Get SIGKILL when the parent dies (PR_SET_PDEATHSIG in prctl(2)); on Linux only.
-
-    The entry runs each stage in a process group of its own, which a SIGKILL to the entry's group
-    does not reach; the supervisor then ends the stage as after any death of its front.
-    """
-    if sys.platform != "linux":
-        return
-    import ctypes
-
-    PR_SET_PDEATHSIG = 1  # noqa: N806  its name in prctl(2)
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it died before the request
-        raise PreflightError("the process that started this one is gone", "start it again")

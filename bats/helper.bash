@@ -38,6 +38,7 @@ helper_link() {
 helper_stub() {
   local name=$1 directory=${2:-$BIN}
   mkdir -p "$directory"
+  rm -f -- "$directory/$name" # a link there leads to the machine's own program
   { printf '#!%s\n' "$BASH" && cat; } >"$directory/$name"
   chmod +x "$directory/$name"
 }

@@ -170,10 +170,18 @@ def _attend(supervisor: int, up: int, lost: Callable[[str], None]) -> int:
         return code
     told = bytes(_read_all(up)[0]).split()
     if told and int(told[-1]):
-        with contextlib.suppress(ProcessLookupError):  # it ended in the meantime
-            os.killpg(int(told[-1]), signal.SIGKILL)
+        signal_group(int(told[-1]), signal.SIGKILL)
     lost(f"the supervisor was ended by {signal_name(-code)}")
     return 128 - code
+
+
+def signal_group(group: int, number: int) -> None:
+    """Send a signal to a process group, if anybody is left in it who may be signalled.
+
+    ESRCH: nobody is left. EPERM: all of them run as somebody else (kill(2)); nothing can be done.
+    """
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(group, number)
 
 
 def signal_name(number: int) -> str:

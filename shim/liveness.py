@@ -6,6 +6,7 @@ nobody is taken for dead here. See proc(5): boot_id, ns/pid and field 22 of stat
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import socket
@@ -17,6 +18,9 @@ from typing import Any
 from shim.errors import PreflightError
 
 PROC = Path("/proc")
+PR_SET_PDEATHSIG = 1  # prctl(2)
+# Found now: between fork and exec, where it is called too, there is no place for a look-up.
+PRCTL = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
 
 
 def myself() -> dict[str, Any]:
@@ -42,15 +46,13 @@ def die_with(parent: int) -> None:
     """Get SIGKILL when the parent dies (PR_SET_PDEATHSIG in prctl(2)); on Linux only.
 
     The entry runs each stage in a process group of its own, which a SIGKILL to the entry's group
-    does not reach; the supervisor then ends the stage as after any death of its front. Raises
-    PreflightError if the parent is gone already.
+    does not reach; the supervisor then ends the stage as after any death of its front. A command
+    that outlived its supervisor could go on writing beside the next attempt. Raises PreflightError
+    if the parent is gone already.
     """
-    if sys.platform != "linux":
+    if PRCTL is None:
         return
-    import ctypes
-
-    PR_SET_PDEATHSIG = 1  # noqa: N806  its name in prctl(2)
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    PRCTL(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it died before the request
         raise PreflightError("the process that started this one is gone", "start it again")
 

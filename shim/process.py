@@ -6,7 +6,6 @@ that neither a stuck console nor a full disk nor a daemon that keeps the pipe de
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import math
 import os
@@ -17,10 +16,12 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from shim.detach import FRONT_DIED, Lifeline
+from shim.detach import FRONT_DIED, Lifeline, signal_group
+from shim.liveness import die_with
 from shim.redact import Masker
 from shim.sinks import CHUNK, PIPE_SIZE, Console, LogFile, open_pipe
 
@@ -136,6 +137,7 @@ class _Run:
                 env=dict(env),
                 start_new_session=True,  # and so a process group with its pid (setsid(2))
                 restore_signals=True,  # SIGPIPE and SIGXFSZ, which Python ignores
+                preexec_fn=partial(die_with, os.getpid()),
             )
         except OSError as error:
             no_directory = where is not None and error.filename == where
@@ -197,7 +199,7 @@ class _Run:
     def close(self) -> None:
         """Let go of everything; a command that still runs, after an error of ours, is killed."""
         if self._child is not None and self._child.returncode is None:
-            _signal(self._child.pid, signal.SIGKILL)
+            signal_group(self._child.pid, signal.SIGKILL)
             self._child.wait()
         self._close_source()
         self._screen.drop()
@@ -237,12 +239,12 @@ class _Run:
             self._start_drain()
         if not self._gone:
             for number in self._lifeline.hear():
-                _signal(group, number)
+                signal_group(group, number)
             self._reason = self._reason or self._ask_to_end(group, grace)
         alone = self._gone and self._source is None
         if self._kill_at < math.inf and (alone or time.monotonic() >= self._kill_at):
             # Also for those that the leader left behind: with the pipe open they had their grace.
-            _signal(group, signal.SIGKILL)
+            signal_group(group, signal.SIGKILL)
             self._start_drain()
             self._kill_at = math.inf
         self._release_console()
@@ -250,8 +252,8 @@ class _Run:
     def _ask_to_end(self, group: int, grace: float) -> Reason | None:
         reason = self._ending.reason()
         if reason is not None:
-            _signal(group, signal.SIGTERM)
-            _signal(group, signal.SIGCONT)  # a stopped process acts on TERM when it continues
+            signal_group(group, signal.SIGTERM)
+            signal_group(group, signal.SIGCONT)  # a stopped process acts on TERM when it continues
             self._kill_at = time.monotonic() + grace
         return reason
 
@@ -291,9 +293,3 @@ class _Run:
         if self._source is not None:
             os.close(self._source)
             self._source = None
-
-
-def _signal(group: int, number: int) -> None:
-    # ESRCH: nobody is left. EPERM: all of them run as somebody else (kill(2)); nothing can be done.
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(group, number)

@@ -86,7 +86,7 @@ def run(plan: Plan, stage: StagePlan, report: Path | None = None, parent: int | 
             say(f"{stage.name}: {why}; its log is {result.log}")
             record.close_as_lost(store, plan.run_prefix, stage.name, attempt, why, log=result.log)
         except ShimError as error:
-            say(f"{stage.name}: its receipt stays open: {error}")
+            say(f"{stage.name}: {why}; its receipt stays open: {error}")
         if not log.exists():
             shutil.rmtree(folder, ignore_errors=True)
         result.write(report)

@@ -92,7 +92,7 @@ class Table:
         return subprocess.Popen(
             command,
             cwd=self.folder,
-            env=self._env(env),
+            env=self.env(env),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -136,7 +136,7 @@ class Table:
         return subprocess.run(
             command,
             cwd=self.folder,
-            env=self._env(env),
+            env=self.env(env),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -144,7 +144,8 @@ class Table:
             check=False,
         )
 
-    def _env(self, more: dict[str, str]) -> dict[str, str]:
+    def env(self, more: dict[str, str]) -> dict[str, str]:
+        """Return the environment of what is started: temporary files lie in the folder."""
         return {**os.environ, "TMPDIR": str(self.folder), **more}
 
     def _write(self) -> None:

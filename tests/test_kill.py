@@ -138,8 +138,6 @@ def survive(table: Table, started: Any, victim: str, moment: str) -> None:
     kill(table, process, victim)
     (table.folder / "go-on").touch()
     until(lambda: not alive(process.pid) and not alive(open_receipt["pid"]))
-    if victim == "both" and child(table) and alive(child(table)):
-        os.kill(child(table), signal.SIGKILL)  # nobody is left to end it
     until(lambda: not child(table) or not alive(child(table)))
 
     (receipt,) = table.receipts("backtest")
@@ -204,7 +202,7 @@ def test_an_entry_that_is_killed_takes_its_stage_along(local: Table) -> None:
     entry = subprocess.Popen(
         command,
         cwd=local.folder,
-        env={**os.environ, "SPOT_BACKTEST_PYTHON": sys.executable},
+        env=local.env({"SPOT_BACKTEST_PYTHON": sys.executable}),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

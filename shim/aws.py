@@ -37,7 +37,7 @@ NETWORK = "see the network, AWS_ENDPOINT_URL and AWS_REGION"
 REGION = "set AWS_REGION to the bucket's region"
 # docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
 HINTS = {
-    "AccessDenied": "its policy must allow s3:ListBucket, s3:GetObject, s3:PutObject",
+    "AccessDenied": "its policy must allow s3:ListBucket and s3:Get-, Put- and DeleteObject",
     "AuthorizationHeaderMalformed": REGION,
     "ExpiredToken": STALE,
     "IllegalLocationConstraintException": REGION,

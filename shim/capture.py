@@ -9,9 +9,10 @@ from pathlib import Path
 
 from shim import clock
 from shim.detach import Lifeline, detached
+from shim.plan import prefixes
 from shim.process import GRACE, run
 from shim.redact import Masker, secrets
-from shim.ship import EVERY, LAST, LOGS, Shipper, log_key
+from shim.ship import EVERY, LAST, Shipper, log_key
 from shim.sinks import LogFile, say
 from shim.store import open_store
 
@@ -25,6 +26,7 @@ def capture(
     run_date: str,
     patterns: Sequence[str],
     env: Mapping[str, str],
+    dry_run: bool = False,
     timeout: float | None = None,
     grace: float = GRACE,
     ship_every: float = EVERY,
@@ -38,7 +40,8 @@ def capture(
     log that cannot be opened or shipped is said on stderr and stays where that says. Durations are
     in seconds. Raises UsageError for an address that cannot be a store.
     """
-    key = log_key(LOGS, slug, run_date, os.uname().nodename, clock.utc_now())
+    _, logs = prefixes(run_date, dry_run)
+    key = log_key(logs, slug, run_date, os.uname().nodename, clock.utc_now())
     log = writable_log(log)
 
     def shipping() -> Shipper | None:

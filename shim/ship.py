@@ -16,7 +16,6 @@ EVERY = 10.0  # seconds between uploads: with the time of one, the object is at 
 LAST = 60.0  # seconds in which failures are retried at the end
 SLOWEST = 1 << 20  # bytes a second: an upload under way at the end gets the time for this
 FIRST_PAUSE, LONGEST_PAUSE = 0.25, 5.0  # seconds between retries at the end
-LOGS = "_ssm_logs/"
 
 
 def log_key(prefix: str, slug: str, run_date: str, host: str, moment: datetime) -> str:

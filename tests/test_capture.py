@@ -81,6 +81,16 @@ def test_the_command_gets_the_run_date(tmp_path: Path) -> None:
     assert ran.stdout == f"{DAY}\n".encode()
 
 
+@pytest.mark.parametrize(("words", "env"), [(["--dry-run"], {}), ([], {"DRY_RUN": "1"})])
+def test_a_dry_run_ships_outside_of_production(
+    tmp_path: Path, words: list[str], env: dict[str, str]
+) -> None:
+    """I17: the log of a dry run does not lie among the others."""
+    capture(tmp_path, ["--date", DAY, "--store", "artifacts", *words, "--", "echo", "x"], env=env)
+    folders = [p.relative_to(tmp_path).parts[:3] for p in (tmp_path / "artifacts").rglob("*.log")]
+    assert folders == [("artifacts", "_ssm_logs", ".dry-run")]
+
+
 def test_the_command_reads_the_callers_stdin(tmp_path: Path) -> None:
     """As without the wrapper, unless it is a terminal."""
     assert capture(tmp_path, ["--", "cat"], input=b"through").stdout == b"through"

@@ -54,7 +54,7 @@ environment_named() {
     return 69
   fi
   [[ $python == /* ]] || python=$PWD/$python
-  found=$(environment_probe "$python" boto3 click dateutil dotenv)
+  found=$(environment_probe "$python" boto3 click dateutil dotenv jsonpath_ng yaml)
   case $found in
     ok) printf '%s\n' "$python" ;;
     lacks*)

@@ -17,26 +17,14 @@ import click
 from shim import __version__, clock, completion, options, rundate, show
 from shim import pipeline as tables
 from shim import plan as plans
-from shim.errors import PipelineError, RecordError, ShimError, UsageError, nearest, shown
+from shim.errors import PipelineError, RecordError, ShimError, UsageError, shown
+from shim.groups import Asl, Commands
 from shim.plan import Plan
 
 PROGRAM = "spot_backtest"
 # SSM reads 137 as a timeout and 194 as "reboot the host and run the script again":
 # docs.aws.amazon.com/systems-manager/latest/userguide/send-commands-reboot.html
 SSM_READS = (137, 194)
-
-
-class Commands(click.Group):
-    """Commands that offer the nearest name for a wrong one."""
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Return the command that the first word names. Raises UsageError."""
-        if self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
-            known = [name for name in self.list_commands(ctx) if not self.commands[name].hidden]
-            raise UsageError(f"{shown(args[0])} is not a command", nearest(args[0], known))
-        return super().resolve_command(ctx, args)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -117,6 +105,12 @@ def stage_command(
 @click.option("--log", required=True, type=click.Path(path_type=Path), help="The local log.")
 @click.option("--store", envvar="SPOT_STORE", show_envvar=True, help="Ship the log to this store.")
 @click.option("--date", envvar="RUN_DATE", show_envvar=True, help="The run date.  [default: today]")
+@click.option(
+    "--dry-run/--no-dry-run",
+    envvar="DRY_RUN",
+    show_envvar=True,
+    help="Ship to _ssm_logs/.dry-run/ instead.",
+)
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 @click.pass_context
 def capture_command(
@@ -126,6 +120,7 @@ def capture_command(
     log: Path,
     store: str | None,
     date: str | None,
+    dry_run: bool,
     command: Sequence[str],
 ) -> None:
     """Run a command, keep and ship its log, and return its status.
@@ -150,8 +145,14 @@ def capture_command(
         run_date=day.text,
         patterns=_redact(),
         env=os.environ,
+        dry_run=dry_run,
     )
     ctx.exit(_for_ssm(code))
+
+
+@cli.group("asl", cls=Asl)
+def asl_group() -> None:
+    """Build, render and lint state machines in Amazon States Language."""
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

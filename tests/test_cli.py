@@ -41,7 +41,11 @@ cli.main(["plan", *sys.argv[1:]])
 VERSION = {"SPOT_CODE_VERSION": "abc"}
 REFUSED: list[tuple[list[str], int, tuple[str, ...]]] = [
     (["plna"], 2, ("'plna' is not a command", "did you mean plan?")),
-    (["foo\nbar"], 2, ("'foo\\nbar' is not a command", "known: capture, plan, preflight, stage")),
+    (
+        ["foo\nbar"],
+        2,
+        ("'foo\\nbar' is not a command", "known: asl, capture, plan, preflight, stage"),
+    ),
     (
         ["plan", "--onyl-stages", "x"],
         2,

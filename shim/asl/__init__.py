@@ -1,0 +1,1 @@
+"""State machines in Amazon States Language: what their text means, and what SSM gets to run."""

@@ -11,6 +11,7 @@ import pytest
 
 from shim.store import Store, open_store
 from tests.lab import S3Lab, fake_credentials, s3_lab
+from tests.lab.stepfunctions import Engine, engine
 
 OURS = ("AWS_", "BOTO_", "SPOT_", "SHIM_", "SSM_")
 PLAIN = ("RUN_DATE", "SKIP_STAGES", "ONLY_STAGES", "DRY_RUN", "EXECUTION_ID", "STAGE", "STAGES")
@@ -70,3 +71,10 @@ def store_uri(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 def store(store_uri: str) -> Store:
     """An empty store of each kind."""
     return open_store(store_uri)
+
+
+@pytest.fixture(scope="session")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    """An engine that executes state machines, for all tests of one worker."""
+    with engine(tmp_path_factory.mktemp("engine")) as found:
+        yield found

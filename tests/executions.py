@@ -7,9 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-from tests.lab.stepfunctions import INPUT, Engine, Execution, engine
+from tests.lab.stepfunctions import INPUT, Engine, Execution
 from tests.machines import OURS, WEEKLY, built, read
 
 STAGES = ("backtest", "parity", "evaluator")
@@ -20,13 +18,6 @@ GIVEN = {**INPUT, "run_date": DAY}
 SOON: dict[str, Any] = {"delivery": "30s", "poll": "5m"}
 
 
-@pytest.fixture(scope="session")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    """One engine for all tests of a worker."""
-    with engine(tmp_path_factory.mktemp("engine")) as found:
-        yield found
-
-
 def definition(lab: Engine, path: Path = OURS, **section: Any) -> str:
     """Return a definition whose scripts work in the lab's folder instead of the instance's."""
     return json.dumps(document(lab, path, **section))
@@ -34,9 +25,10 @@ def definition(lab: Engine, path: Path = OURS, **section: Any) -> str:
 
 def document(lab: Engine, path: Path = OURS, **section: Any) -> dict[str, Any]:
     """Return the same as data; the section of the table changed as it says."""
-    (lab.folder / "weekly.env").write_text("RUN_DATE=1999-01-01\n")
+    for name in ("weekly.env", "spot-backtest.env"):
+        (lab.folder / name).write_text("RUN_DATE=1999-01-01\n")
     before = [
-        f"cd {lab.folder}" if line.startswith("cd ") else line
+        f"cd {lab.folder}" if line.startswith("cd ") else line.replace("/etc/", f"{lab.folder}/")
         for line in read(path)["state_machine"]["before"]
     ]
     stage = {"timeout": 30} if section == SOON else {}

@@ -16,8 +16,6 @@ from tests.executions import DAY, EIGHT, GIVEN, STAGES, definition, document, en
 from tests.lab.stepfunctions import INPUT, Engine
 from tests.machines import OURS, WEEKLY, changed, read
 
-pytest_plugins = ["tests.executions"]
-
 
 def test_three_stages_get_one_date_one_name_and_no_home(lab: Engine) -> None:
     """I01, I02: what the program of the launch line gets, having gone through ASL, SSM and sh."""

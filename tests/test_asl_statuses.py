@@ -12,9 +12,6 @@ from tests.executions import DAY, GIVEN, SOON, STAGES, definition, ends, failed_
 from tests.lab.stepfunctions import INPUT, Engine
 from tests.machines import WEEKLY
 
-pytest_plugins = ["tests.executions"]
-
-
 RUNNING = ("Pending", "InProgress", "Delayed", "Cancelling")
 ENDED: list[dict[str, Any]] = [
     *({"Status": status} for status in ("Cancelled", "TimedOut", "Failed")),

@@ -72,10 +72,14 @@ def shown(value: object, limit: int = 120) -> str:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Return a sentence that offers the nearest known name, or lists the known ones."""
-    choices = sorted(known)
-    longer = [choice for choice in choices if len(name) > 2 and choice.startswith(name.lower())]
-    match = longer[:1] or difflib.get_close_matches(name.lower(), choices, n=1, cutoff=0.5)
+    """Return a sentence that offers the nearest known name, or lists the known ones.
+
+    Case makes no difference.
+    """
+    choices = {choice.lower(): choice for choice in sorted(known)}
+    word = name.lower()
+    longer = [choice for choice in choices if len(word) > 2 and choice.startswith(word)]
+    match = longer[:1] or difflib.get_close_matches(word, list(choices), n=1, cutoff=0.5)
     if match:
-        return f"did you mean {match[0]}?"
-    return f"known: {', '.join(choices)}" if choices else "none is known"
+        return f"did you mean {choices[match[0]]}?"
+    return f"known: {', '.join(choices.values())}" if choices else "none is known"

@@ -82,7 +82,7 @@ refuses() {
 @test "a SPOT_BACKTEST_PYTHON without the packages is an error that names them, one with them is used" {
   python -m venv --without-pip "$BATS_TEST_TMPDIR/bare"
   CHILD_ENVIRONMENT+=("SPOT_BACKTEST_PYTHON=$BATS_TEST_TMPDIR/bare/bin/python")
-  refuses "spot_backtest: the interpreter lacks boto3 click dateutil dotenv jsonpath_ng yaml ($BATS_TEST_TMPDIR/bare/bin/python, from SPOT_BACKTEST_PYTHON); install requirements/run.txt there, or unset it"
+  refuses "spot_backtest: the interpreter lacks boto3 click dateutil dotenv jsonpath_ng yaml tree_sitter tree_sitter_bash ($BATS_TEST_TMPDIR/bare/bin/python, from SPOT_BACKTEST_PYTHON); install requirements/run.txt there, or unset it"
   touch "$BATS_TEST_TMPDIR"/{boto3,click,dateutil,dotenv}.py
   environment 'cd "$ROOT/.."; environment_python "$ROOT"'
   assert_status 69 # files in the working directory are not packages

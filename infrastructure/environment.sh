@@ -54,7 +54,7 @@ environment_named() {
     return 69
   fi
   [[ $python == /* ]] || python=$PWD/$python
-  found=$(environment_probe "$python" boto3 click dateutil dotenv jsonpath_ng yaml)
+  found=$(environment_probe "$python" boto3 click dateutil dotenv jsonpath_ng yaml tree_sitter tree_sitter_bash)
   case $found in
     ok) printf '%s\n' "$python" ;;
     lacks*)

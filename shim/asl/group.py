@@ -40,15 +40,16 @@ def commands(row: Row, machine: StateMachine) -> str:
 
     The lines work under any sh. The execution's name may hold quotes and parentheses, so it
     travels in base64, which no shell can misread, in a here-document: a pipe would hide a failure.
+    Backquotes, and not $( and ), because one interpreter counts parentheses within literals.
     """
     launch = text(f"{row.launch}{{}}", "$.mode.suffix") if machine.dry_run else text(row.launch)
     return literals(
         text("set -e"),
         *(text(line) for line in machine.before),
-        text("EXECUTION_ID=$(base64 -d <<NAME"),
+        text("EXECUTION_ID=`base64 -d <<NAME"),
         "States.Base64Encode($$.Execution.Name)",
         text("NAME"),
-        text(")"),
+        text("`"),
         text("export EXECUTION_ID"),
         text("export RUN_DATE={}", "$.run_date"),
         launch,

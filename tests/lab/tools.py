@@ -47,6 +47,11 @@ def python_tools(lock: str) -> Path:
 
 def node_tool(package: str, program: str) -> Path:
     """Return a program of an npm package, as name@version; or skip."""
+    return node_package(package) / "node_modules" / ".bin" / program
+
+
+def node_package(package: str) -> Path:
+    """Return the folder with node_modules that an npm package makes, as name@version; or skip."""
     npm = shutil.which("npm")
     if npm is None:
         pytest.skip("npm is not installed")
@@ -55,7 +60,7 @@ def node_tool(package: str, program: str) -> Path:
         folder.mkdir()
         _run(npm, "install", "--prefix", str(folder), "--no-audit", "--no-fund", package)
 
-    return _installed("npm", package, install) / "node_modules" / ".bin" / program
+    return _installed("npm", package, install)
 
 
 def _installed(name: str, key: str, install: Callable[[Path], None]) -> Path:

@@ -322,6 +322,15 @@ def test_lint_is_silent_where_only_an_execution_tells(name: str) -> None:
     assert findings(broken) == []
 
 
+def test_a_failure_inside_of_a_parallel_is_followed_out_of_it() -> None:
+    """I16: branches that swallow their failure, and a state after them that does not look."""
+    broken = copy.deepcopy(WEEKLY)
+    broken["States"]["Parallel5Status"]["Choices"][0]["Next"] = "ParityGate"
+    found = {(finding.rule, finding.state) for finding in findings(broken)}
+    assert ("ASL304", "Parallel5[0]/DriftDetectionPoll") in found
+    assert ("ASL304", "Parallel5[1]/BacktesterPoll") in found
+
+
 def test_there_are_enough_mutations() -> None:
     """Thirty at least, and every rule but shellcheck's is the one that catches some."""
     assert len(CAUGHT) >= 30

@@ -399,6 +399,19 @@ def test_a_date_of_the_input_is_not_asked_for_where_no_state_stamps_one() -> Non
     assert found(definition, "ASL204") == []
 
 
+def test_a_loss_is_found_where_it_first_hurts_and_nowhere_after() -> None:
+    """The execution does not get any further, so what it would read there is no finding."""
+    lose = {"Type": "Pass", "Result": {}, "Next": "Send"}
+    going = {key: value for key, value in LATER.items() if key != "End"}
+    definition = machine(
+        Stamp={**STAMP, "Next": "Lose"},
+        Lose=lose,
+        Send={**going, "ResultPath": "$.sent", "Next": "Again"},
+        Again=LATER,
+    )
+    assert [finding.state for finding in found(definition, "ASL204")] == ["Send"]
+
+
 def test_constants_that_a_choice_tests_cannot_come_from_a_merge_over_the_input() -> None:
     """I29: then the input never decides; a merge that nobody tests may be meant to overwrite."""
     text = json.dumps({"dry_run": False}).replace("{", "\\{").replace("}", "\\}")
@@ -451,6 +464,37 @@ def test_a_gate_that_a_loop_leads_back_to_is_no_skip_too_far() -> None:
     assert found(whole, "ASL303") == []
     whole["States"]["GateA"] = gate("$.skip_a", "Done", "A")
     assert [finding.state for finding in found(whole, "ASL303")] == ["GateA"]
+
+
+@pytest.mark.parametrize(
+    ("commands", "expected"), [(["ls x"], []), ([EXPORT, LAUNCH], ["ASL402"] * 3)]
+)
+def test_a_probe_may_be_sent_anew_and_a_stage_may_not(
+    commands: list[str], expected: list[str]
+) -> None:
+    """I27: a command that is not over and is sent again would run its stage twice."""
+    polled = {
+        "Type": "Task",
+        "Resource": "arn:aws:states:::aws-sdk:ssm:getCommandInvocation",
+        "Parameters": {"CommandId.$": "$.sent.Command.CommandId", "InstanceId": "i-1"},
+        "ResultPath": "$.poll",
+        "Next": "Status",
+    }
+    rule = {"Variable": "$.poll.Status", "StringEquals": "Success", "Next": "Done"}
+    status = {"Type": "Choice", "Choices": [rule], "Default": "Send"}
+    sent = send(commands, ResultPath="$.sent", Next="Poll")
+    definition = machine(Send=sent, Poll=polled, Status=status, Done={"Type": "Succeed"})
+    assert [finding.rule for finding in found(definition, "ASL402")] == expected
+
+
+def test_a_batch_of_a_map_has_a_form_of_its_own() -> None:
+    """Its items stand in Items; what is in them is not followed."""
+    work = {
+        **{"Type": "Map", "ItemProcessor": machine(Send=LATER), "End": True},
+        **{"ItemsPath": "$.items", "ItemBatcher": {"MaxItemsPerBatch": 2}},
+    }
+    made = {"Type": "Pass", "Result": {"items": [{}]}, "Next": "Work"}
+    assert found(machine(Make=made, Work=work), "ASL204") == []
 
 
 def test_timeouts_that_only_a_run_knows_are_not_judged() -> None:

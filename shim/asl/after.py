@@ -71,7 +71,7 @@ class After(Trace):
         if "status" in json.dumps(node.state, default=str).lower():
             self.stuck = node.path
 
-    def _ended(self, outer: Node) -> None:
+    def _ended(self, outer: Node, via: tuple[str, ...]) -> None:
         for arrival in self.base.at(outer.path):
             outs = [
                 self.ends.get(prefix, self.base.ends.get(prefix, LOST))
@@ -81,7 +81,7 @@ class After(Trace):
             if "ResultSelector" in outer.state:
                 result = LOST
             shape = placed(arrival.shape, outer.state.get("ResultPath", "$"), result)
-            self._leave(outer, self._out(outer, replace(arrival, shape=shape)))
+            self._leave(outer, self._out(outer, replace(arrival, shape=shape, via=via)))
 
     def _failed(self, node: Node, arrival: Arrival) -> None:
         outer = node.outer

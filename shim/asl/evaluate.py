@@ -14,7 +14,7 @@ from shim.asl import intrinsics, paths
 from shim.asl.arrival import LOST, Arrival
 from shim.asl.graph import Node
 from shim.asl.intrinsics import Call, Constant, PathArgument, String
-from shim.asl.join import merge
+from shim.asl.join import join, merge
 from shim.asl.shape import (
     INPUT,
     NOTHING_KNOWN,
@@ -162,3 +162,16 @@ def answer(node: Node) -> Shape:
     if ANSWERS.search(node.resource) and not node.resource.endswith(".waitForTaskToken"):
         return Object(rest=result, pascal=True)
     return result
+
+
+def item_of(node: Node, evaluator: Evaluator) -> Shape:
+    """Return what any item of a Map is."""
+    if node.jsonata or "ItemReader" in node.state:
+        return LOST
+    items = evaluator.expression(node.state.get("ItemsPath", "$"))
+    if isinstance(items, Array) and items.items:
+        item = items.items[0]
+        for other in items.items[1:]:
+            item = join(item, other, f"{node.path}|item")
+        return item
+    return items.at(0) if isinstance(items, Opaque) else LOST

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from shim.asl.shape import Array, Object, Opaque, Shape, Slot, known_safe, origins
 
 
@@ -43,45 +41,54 @@ def join(one: Shape, other: Shape, label: str) -> Shape:
 
     `label` becomes the id of a value that is either.
     """
-    if one is other or one == other:
+    if one is other:
         return one
     if isinstance(one, Object) and isinstance(other, Object):
-        slots: dict[str, Slot] = {}
-        for name in [*one.slots, *(name for name in other.slots if name not in one.slots)]:
-            slots[name] = _joined_slot(one, other, name, f"{label}.{name}")
-        rests = [shape.rest for shape in (one, other) if shape.rest is not None]
-        rest = rests[0] if rests else None
-        if len(rests) == 2 and rests[0] != rests[1]:
-            joined = join(rests[0], rests[1], f"{label}.rest")
-            rest = joined if isinstance(joined, Opaque) else None
-        new = Object(slots, rest, one.pascal and other.pascal)
-        return one if new == one else new
-    plain = all(isinstance(shape, Array) and shape.many is None for shape in (one, other))
-    if (
-        plain
-        and isinstance(one, Array)
-        and isinstance(other, Array)
-        and len(one.items) == len(other.items)
-    ):
-        pairs = enumerate(zip(one.items, other.items, strict=True))
-        return Array(tuple(join(left, right, f"{label}[{i}]") for i, (left, right) in pairs))
+        return _joined_object(one, other, label)
+    if one == other:
+        return one
+    if isinstance(one, Array) and isinstance(other, Array):
+        alike = len(one.items) == len(other.items) and one.many is None and other.many is None
+        if alike:
+            pairs = enumerate(zip(one.items, other.items, strict=True))
+            return Array(tuple(join(left, right, f"{label}[{i}]") for i, (left, right) in pairs))
     safe = known_safe(one) and known_safe(other)
     new_value = Opaque(label, origins(one) | origins(other), safe)
-    if isinstance(one, Opaque) and one.id == label:
-        return replace(one, origins=new_value.origins, safe=safe)
     if isinstance(one, Opaque) and isinstance(other, Opaque) and one.id == other.id:
-        return replace(one, origins=new_value.origins, safe=safe)
+        return Opaque(one.id, new_value.origins, safe)
     return new_value
+
+
+def _joined_object(one: Object, other: Object, label: str) -> Object:
+    slots: dict[str, Slot] = {}
+    for name in {**one.slots, **other.slots}:
+        left, right = one.slots.get(name), other.slots.get(name)
+        same = left is not None and left is right
+        slots[name] = left if same and left else _joined_slot(one, other, name, f"{label}.{name}")
+    rests = [shape.rest for shape in (one, other) if shape.rest is not None]
+    rest = rests[0] if rests else None
+    if len(rests) == 2 and rests[0] != rests[1]:
+        joined = join(rests[0], rests[1], f"{label}.rest")
+        rest = joined if isinstance(joined, Opaque) else None
+    pascal = one.pascal and other.pascal
+    kept = rest is one.rest and pascal is one.pascal and len(slots) == len(one.slots)
+    if kept and all(slot is one.slots.get(name) for name, slot in slots.items()):
+        return one
+    return Object(slots, rest, pascal)
 
 
 def _joined_slot(one: Object, other: Object, name: str, label: str) -> Slot:
     """Return a field that one of two objects may lack: then it is in doubt."""
     left, right = one.slots.get(name), other.slots.get(name)
+    there = left or right
+    assert there is not None  # noqa: S101  # the name is a field of one of them
     if left is not None and right is not None:
         shape = join(left.shape, right.shape, label)
-        return Slot(shape, left.sure and right.sure, left.proven and right.proven)
-    there = left or right
-    rest = (other if right is None else one).rest
-    assert there is not None  # noqa: S101  # the name is a field of one of them
-    shape = there.shape if rest is None else join(there.shape, rest.at(name), label)
-    return Slot(shape, False, there.proven)
+        new = Slot(shape, left.sure and right.sure, left.proven and right.proven)
+    else:
+        rest = (other if right is None else one).rest
+        shape = there.shape if rest is None else join(there.shape, rest.at(name), label)
+        new = Slot(shape, False, there.proven)
+    if left is None or (new.sure, new.proven) != (left.sure, left.proven):
+        return new
+    return left if shape is left.shape or shape == left.shape else new

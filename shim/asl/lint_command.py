@@ -8,7 +8,7 @@ import click
 
 from shim.asl import lint, lint_docs, rules, shells
 from shim.asl.values import AslError
-from shim.errors import RecordError, UsageError, nearest, shown
+from shim.errors import RecordError, UsageError, shown
 
 
 @click.command("lint")
@@ -62,16 +62,11 @@ def lint_command(
 
 
 def _rule(code: str) -> rules.Rule:
-    known = {rule.code: rule for rule in rules.every()} | {
-        rule.name: rule for rule in rules.every()
-    }
-    found = known.get(code.upper()) or known.get(code.lower())
-    if found is None:
-        codes = [rule.code for rule in rules.every()]
-        raise UsageError(
-            f"{shown(code)} is no rule (set by --explain)", nearest(code.upper(), codes)
-        )
-    return found
+    for rule in rules.every():
+        if code.upper() == rule.code or code.lower() == rule.name:
+            return rule
+    known = ", ".join(rule.code for rule in rules.every())
+    raise UsageError(f"{shown(code)} is no rule (set by --explain)", f"known: {known}")
 
 
 def _print(text: str) -> None:

@@ -53,9 +53,8 @@ class Opaque:
 
     def at(self, step: str | int) -> Opaque:
         """Return a field or an element of it."""
-        return replace(
-            self, id=f"{self.id}[{step}]" if isinstance(step, int) else f"{self.id}.{step}"
-        )
+        name = f"[{step}]" if isinstance(step, int) else f".{step}"
+        return Opaque(f"{self.id}{name}", self.origins, self.safe)
 
 
 @dataclass(frozen=True)

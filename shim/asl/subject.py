@@ -35,6 +35,11 @@ class Sender:
         """The state's path."""
         return self.node.path
 
+    @property
+    def stage(self) -> bool:
+        """Whether it runs a stage: it launches one, or names the run date."""
+        return bool(self.script.launches) or DATE.search(self.script.text) is not None
+
 
 class Subject:
     """A definition: its states and the ways between them, its scripts, what reaches its states."""
@@ -119,13 +124,13 @@ def lacking(subject: Subject) -> Iterator[Lack]:
             continue
         name, top = str(steps[-1]), f"$.{steps[0]}"
         if Presence.NEVER in seen:
-            yield Lack(state, text, name, "not there", seen[Presence.NEVER])
+            yield Lack(state, text, name, "not there: the state fails", seen[Presence.NEVER])
         elif Presence.UNWRITTEN in seen and Presence.SURE in seen:
             # The input may hold it, unless it is what an error leaves; but a date that one way
             # stamps is missing on the other.
             telling = top in errors or DATE.fullmatch(name) is not None
             if telling and _written(subject, state, steps):
-                how = "set by no state, which only another way does"
+                how = "set by no state, as other ways do: only the input could hold it"
                 yield Lack(state, text, name, how, seen[Presence.UNWRITTEN])
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from shim.asl.arrival import LOST, Arrival, applied, met, placed
 from shim.asl.assume import assume
-from shim.asl.evaluate import Evaluator, answer
+from shim.asl.evaluate import Evaluator, answer, item_of
 from shim.asl.graph import Graph, Node, catchers
 from shim.asl.join import join
 from shim.asl.live import live_fields
@@ -82,7 +82,7 @@ class Trace:
         new = arrival
         if old is not None:
             new = met(old, arrival, f"{path}|in")
-            if new == old:
+            if new is old or new == old:
                 return
             self._visits[path, key] = self._visits.get((path, key), 0) + 1
             if self._visits[path, key] > PATIENCE:
@@ -232,9 +232,9 @@ class Trace:
             new = shape if old is None else join(old, shape, f"{node.prefix}|out")
             if old is None or new != old:
                 self.ends[node.prefix] = new
-                self._ended(self.graph.nodes[node.outer])
+                self._ended(self.graph.nodes[node.outer], arrival.via)
 
-    def _ended(self, outer: Node) -> None:
+    def _ended(self, outer: Node, _via: tuple[str, ...]) -> None:
         """A machine inside of a state ends in one more way: follow the state again."""
         for key in self.arrivals.get(outer.path, {}):
             self._await(outer.path, key)
@@ -267,35 +267,24 @@ class Trace:
         given, item = evaluator.shape, arrival.item
         field = "Arguments" if node.jsonata else "Parameters"
         if node.kind == "Map":
-            item = self._item(node, evaluator)
+            item = item_of(node, evaluator)
             field = "ItemSelector" if "ItemSelector" in state else field
             evaluator.arrival = replace(arrival, item=item)
             given = item
         if field in state:
             given = evaluator.template(state[field])
+        if "ItemBatcher" in state:
+            given = LOST
         for prefix in self.graph.inner[node.path]:
             inner = Arrival(given, arrival.refined, item, arrival.via)
             self.arrive(self.graph.starts[prefix], inner)
         if node.kind == "Map":
             result = Opaque(f"{node.path}|result", frozenset({Origin.RESULT}))
-            return (
-                Object(rest=result, pascal=True) if "ResultWriter" in state else Array((), result)
-            )
+            written = "ResultWriter" in state
+            return Object(rest=result, pascal=True) if written else Array((), result)
         outs = [self.ends.get(prefix) for prefix in self.graph.inner[node.path]]
         known = [out for out in outs if out is not None]
         return Array(tuple(known)) if len(known) == len(outs) else None
-
-    def _item(self, node: Node, evaluator: Evaluator) -> Shape:
-        """Return what any item of a Map is."""
-        if node.jsonata or "ItemReader" in node.state:
-            return LOST
-        items = evaluator.expression(node.state.get("ItemsPath", "$"))
-        if isinstance(items, Array) and items.items:
-            item = items.items[0]
-            for other in items.items[1:]:
-                item = join(item, other, f"{node.path}|item")
-            return item
-        return items.at(0) if isinstance(items, Opaque) else LOST
 
 
 def unseen(_text: str, _presence: Presence) -> None:

@@ -78,5 +78,5 @@ def check(subject: Subject) -> Iterator[Hit]:
     for lack in lacking(subject):
         if DATE.fullmatch(lack.name):
             way = " → ".join(lack.way)
-            why = f"on the way {way} the date is {lack.how}: the state fails there"
+            why = f"on the way {way} the date is {lack.how}"
             yield Hit(lack.state, lack.text, why)

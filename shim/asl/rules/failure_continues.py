@@ -128,9 +128,8 @@ from collections.abc import Iterator
 from shim.asl.after import After
 from shim.asl.graph import Node
 from shim.asl.rules import Hit
-from shim.asl.script import DATE
 from shim.asl.shape import Opaque
-from shim.asl.subject import Sender, Subject, request
+from shim.asl.subject import Subject, request
 
 ENDED = ("Failed", "TimedOut", "Cancelled")
 OWNER = "|result.Command.CommandId"
@@ -138,7 +137,7 @@ OWNER = "|result.Command.CommandId"
 
 def check(subject: Subject) -> Iterator[Hit]:
     """Return a hit for each poll whose failure leads on, and each Catch that does."""
-    stages = {sender.path for sender in subject.senders if _stage(sender)}
+    stages = {sender.path for sender in subject.senders if sender.stage}
     for node in subject.nodes:
         owner = _owner(subject, node) if node.polls else None
         if owner is None:
@@ -161,10 +160,6 @@ def check(subject: Subject) -> Iterator[Hit]:
 
 def _sent(after: After, stages: set[str]) -> list[str]:
     return [path for path in after.reached if path in stages]
-
-
-def _stage(sender: Sender) -> bool:
-    return bool(sender.script.launches) or DATE.search(sender.script.text) is not None
 
 
 def _owner(subject: Subject, node: Node) -> str | None:

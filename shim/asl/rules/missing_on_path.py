@@ -91,5 +91,5 @@ def check(subject: Subject) -> Iterator[Hit]:
         gate = kind == "Choice" and "skip" in lack.text.lower()
         if not DATE.fullmatch(lack.name) and not gate:
             way = " → ".join(lack.way)
-            why = f"on the way {way} the field is {lack.how}: the state fails there"
+            why = f"on the way {way} the field is {lack.how}"
             yield Hit(lack.state, lack.text, why)

@@ -7,7 +7,8 @@ Fix: lead Pending, InProgress and Delayed (and Cancelling) back to the poll, Suc
 to the failure handler.
 
 Silent: no Choice after the poll is decided by the status (a Lambda function may look at it, or
-JSONata), or the poll is not of aws-sdk:ssm:getCommandInvocation.
+JSONata), what follows asks anew with a command that runs no stage, or the poll is not of
+aws-sdk:ssm:getCommandInvocation.
 
 Bad:
     StartAt: Send
@@ -124,10 +125,16 @@ def _hits(subject: Subject, node: Node, afters: dict[str, After]) -> Iterator[Hi
     for status, after in afters.items():
         if after.stuck:
             yield Hit(after.stuck, status, "no rule of this Choice holds then: the execution fails")
-        elif status in WAITING and node.path not in after.reached:
+        elif status in WAITING and _left(subject, node, after):
             yield Hit(node.path, status, "the command is not over, and it is not asked for again")
         elif status in ENDED and _only_waits(subject, node, after):
             yield Hit(node.path, status, "the command is over, and it is asked for again and again")
+
+
+def _left(subject: Subject, node: Node, after: After) -> bool:
+    """Return whether the poll is left, and not to ask anew with a command that runs no stage."""
+    probes = {s.path for s in subject.senders if not s.stage} & after.reached.keys()
+    return node.path not in after.reached and not probes
 
 
 def _only_waits(subject: Subject, node: Node, after: After) -> bool:

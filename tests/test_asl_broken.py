@@ -14,6 +14,7 @@ from tests import test_asl_statuses as statuses
 from tests.executions import document
 from tests.lab.stepfunctions import Engine, engine
 from tests.machines import OURS, changed
+from tests.test_asl_mutations import ONLY_EXECUTION
 
 Change = Callable[[Any], object]
 
@@ -61,6 +62,21 @@ def _input_suffix(found: Any) -> None:
         found[name]["ResultPath"] = "$.unused"
 
 
+LINES = execution.test_three_stages_get_one_date_one_name_and_no_home
+GATES = execution.test_every_skip_combination_runs_exactly_the_rest
+AGAIN = statuses.test_75_for_ever_fails_after_the_tries_of_the_table
+OVERDUE = statuses.test_a_command_that_is_overdue_is_cancelled_and_dies
+# What the linter says nothing about, by its name there, and the test that sees it.
+UNSEEN: dict[str, Callable[[Engine], None]] = {
+    "the dry pass and the real one swapped": LINES,
+    "the wrong stage on the launch line": LINES,
+    "a gate that asks for another stage's flag": GATES,
+    "tries that are never counted": AGAIN,
+    "no backoff before the next try": AGAIN,
+    "an overdue command is not cancelled": OVERDUE,
+    "a failure that tells nobody": AGAIN,
+    "exit 75 is not sent again": AGAIN,
+}
 MUTANTS: list[tuple[Change, Callable[[Engine], None]]] = [
     (_without_export, execution.test_three_stages_get_one_date_one_name_and_no_home),
     (_lost_root, execution.test_three_stages_get_one_date_one_name_and_no_home),
@@ -83,6 +99,24 @@ def test_these_tests_see_a_definition_that_is_broken(
 
     def broken(lab: Engine, path: Path = OURS, **section: Any) -> str:
         return changed(document(lab, path, **section), change)
+
+    monkeypatch.setattr(sys.modules[test.__module__], "definition", broken)
+    with engine(tmp_path) as own, pytest.raises((AssertionError, ValueError)):
+        test(own)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ONLY_EXECUTION)
+def test_what_lint_cannot_see_an_execution_sees(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Every break that the linter is silent about turns a test of an execution red."""
+    test = UNSEEN[name]
+
+    def broken(lab: Engine, path: Path = OURS, **section: Any) -> str:
+        return changed(
+            document(lab, path, **section), lambda found: ONLY_EXECUTION[name]({"States": found})
+        )
 
     monkeypatch.setattr(sys.modules[test.__module__], "definition", broken)
     with engine(tmp_path) as own, pytest.raises((AssertionError, ValueError)):

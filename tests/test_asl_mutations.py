@@ -1,6 +1,6 @@
 """Our definition broken on purpose: each way is caught by a rule of lint, or listed as not to be.
 
-What only an execution can catch is in `ONLY_EXECUTION`; tests/test_asl_execution.py executes.
+What only an execution can catch is in `ONLY_EXECUTION`; tests/test_asl_broken.py executes them.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,9 @@ from tests.lab.stepfunctions import Engine, engine
 
 OURS = ("AWS_", "BOTO_", "SPOT_", "SHIM_", "SSM_")
 PLAIN = ("RUN_DATE", "SKIP_STAGES", "ONLY_STAGES", "DRY_RUN", "EXECUTION_ID", "STAGE", "STAGES")
+
+# Under nohup SIGHUP is ignored, also by all that the tests start (nohup(1), execve(2)).
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -96,5 +96,6 @@ def _run(*command: str) -> None:
 
 
 def _reason(error: Exception) -> str:
-    lines: Sequence[str] = str(getattr(error, "stderr", None) or error).strip().splitlines()
+    text = str(getattr(error, "stderr", None) or error).strip()
+    lines = [line for line in text.splitlines() if "complete log of this run" not in line]
     return lines[-1] if lines else repr(error)

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import os
-import secrets
-import subprocess
 import sys
 import traceback
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, NoReturn
 
@@ -16,15 +13,10 @@ import click
 
 from shim import __version__, clock, completion, options, rundate, show
 from shim import pipeline as tables
-from shim import plan as plans
-from shim.errors import PipelineError, RecordError, ShimError, UsageError, shown
+from shim.asking import plan_of
+from shim.errors import PipelineError, ShimError, UsageError, shown
 from shim.groups import Asl, Commands
-from shim.plan import Plan
-
-PROGRAM = "spot_backtest"
-# SSM reads 137 as a timeout and 194 as "reboot the host and run the script again":
-# docs.aws.amazon.com/systems-manager/latest/userguide/send-commands-reboot.html
-SSM_READS = (137, 194)
+from shim.printing import PROGRAM, for_ssm, print_result, say
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -38,16 +30,16 @@ def cli() -> None:
 @click.pass_context
 def plan_command(ctx: click.Context, /, as_json: bool, **_: object) -> None:
     """Print what would run: the run date, the stages and their commands."""
-    plan = _plan(ctx)
-    _print(plan.to_json() if as_json else show.described(plan))
+    plan = plan_of(ctx)
+    print_result(plan.to_json() if as_json else show.described(plan))
 
 
 @cli.command("entry", cls=options.PlanCommand, hidden=True)
 @click.pass_context
 def entry_command(ctx: click.Context, /, **_: object) -> None:
     """Print the plan for the entry: names and values, each ended by a NUL, so nothing is quoted."""
-    pairs = show.pairs(_plan(ctx))
-    _print("".join(f"{name}\0{value}\0" for name, value in pairs), end="")
+    pairs = show.pairs(plan_of(ctx))
+    print_result("".join(f"{name}\0{value}\0" for name, value in pairs), end="")
 
 
 @cli.command("options", cls=options.PlanCommand, only_help=True, hidden=True)
@@ -66,15 +58,15 @@ def preflight_command(ctx: click.Context, /, plan_file: BinaryIO | None, **_: ob
     """Check everything that can be checked before a stage runs."""
     from shim import preflight
 
-    plan = _plan(ctx, plan_file)
+    plan = plan_of(ctx, plan_file)
     problems = preflight.check(plan)
     for problem in problems:
-        _say(str(problem))
+        say(str(problem))
     if problems:
         ctx.exit(preflight.code(problems))
     if not plan.quiet:
         names = ", ".join(stage.name for stage in plan.planned)
-        _say(f"preflight: nothing is wrong for {names or 'a run of no stage'}")
+        say(f"preflight: nothing is wrong for {names or 'a run of no stage'}")
 
 
 @cli.command("stage", cls=options.PlanCommand)
@@ -95,9 +87,9 @@ def stage_command(
     """Run one stage: one attempt, from its receipt to its commit."""
     from shim import stage
 
-    plan = _plan(ctx, plan_file)
+    plan = plan_of(ctx, plan_file)
     code = stage.run(plan, plan.stage(name), report=report, parent=parent)
-    ctx.exit(code if report else _for_ssm(code))
+    ctx.exit(code if report else for_ssm(code))
 
 
 @cli.command("capture", context_settings={"ignore_unknown_options": False})
@@ -147,7 +139,7 @@ def capture_command(
         env=os.environ,
         dry_run=dry_run,
     )
-    ctx.exit(_for_ssm(code))
+    ctx.exit(for_ssm(code))
 
 
 @cli.group("asl", cls=Asl)
@@ -204,35 +196,11 @@ def _open_standard_streams() -> None:
             setattr(sys, name, os.fdopen(number, "w" if number else "r", closefd=False))
 
 
-def _print(text: str, end: str = "\n") -> None:
-    """Print a result. Raises RecordError when stdout cannot take it.
-
-    In UTF-8 whatever the locale: a name that came in as bytes goes out as the same bytes.
-    """
-    try:
-        sys.stdout.flush()
-        sys.stdout.buffer.write((text + end).encode("utf-8", "surrogateescape"))
-        sys.stdout.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise RecordError(
-            f"cannot write to stdout ({error.strerror})", "see where it goes"
-        ) from error
-
-
 def _fail(error: ShimError, debug: bool) -> int:
     if debug:
         traceback.print_exc()
-    _say(str(error))
+    say(str(error))
     return error.code
-
-
-def _say(text: str) -> None:
-    """Print one line for a person on stderr; what cannot be printed is escaped."""
-    line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
-    with suppress(OSError):  # a stderr that is full or gone changes no exit code
-        print(f"{PROGRAM}: {line}", file=sys.stderr, flush=True)
 
 
 def _plain(error: click.ClickException) -> str:
@@ -247,40 +215,6 @@ def _plain(error: click.ClickException) -> str:
         return f"{message.rstrip('.')} (set by {source})"
     message = error.format_message().rstrip(".")
     return message[:1].lower() + message[1:]
-
-
-def _for_ssm(code: int) -> int:
-    """Return the status that SSM will not misread; the true one is printed."""
-    if code in SSM_READS and os.environ.get("SSM_COMMAND_ID"):
-        _say(f"the exit code is {code}; it leaves as 1, because SSM gives {code} a meaning")
-        return 1
-    return code
-
-
-def _plan(ctx: click.Context, given: BinaryIO | None = None) -> Plan:
-    """Return the plan that was given, or the one that the command line asks for."""
-    if given:
-        return Plan.from_json(given.read())
-    found = options.table(ctx)
-    if found is None:
-        raise PipelineError("the table could not be read", "name one with --pipeline")
-    asked = options.request(ctx, _code_version(Path(found.root)))
-    return plans.build(found, asked, clock.utc_now(), secrets.token_hex(2), Path.cwd())
-
-
-def _code_version(root: Path) -> str:
-    """Return SPOT_CODE_VERSION, else the commit of the table's checkout, else `unknown`."""
-    given = os.environ.get("SPOT_CODE_VERSION")
-    if given:
-        return given
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
-    try:
-        done = subprocess.run(
-            command, cwd=root, capture_output=True, text=True, timeout=5, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return "unknown"
-    return done.stdout.strip() or "unknown"
 
 
 def _redact() -> tuple[str, ...]:

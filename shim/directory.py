@@ -69,7 +69,7 @@ class DirectoryStore(Store):
                 return b"".join(self.pieces(key, found.etag)), found
         return None
 
-    def pieces(self, key: str, etag: str | None = None) -> Iterator[bytes]:
+    def pieces(self, key: str, etag: str | None = None, start: int = 0) -> Iterator[bytes]:
         path = self._path(key)
         if self.head(key) is None:
             raise Missing(key)
@@ -78,7 +78,9 @@ class DirectoryStore(Store):
                 found = _object(key, os.fstat(stream.fileno()))
                 if found is None or (etag is not None and found.etag != etag):
                     raise Conflict(key)
-                left = found.size  # what is appended meanwhile is not part of what was asked for
+                stream.seek(start)
+                # What is appended meanwhile is not part of what was asked for.
+                left = max(0, found.size - start)
                 while left and (piece := stream.read(min(PIECE, left))):
                     yield piece
                     left -= len(piece)

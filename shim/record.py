@@ -40,57 +40,54 @@ def claim_key(prefix: str) -> str:
     return f"{prefix}{RESERVED}/_claim.json"
 
 
-class Attempt:
-    """One open receipt: kept fresh by a thread until it is closed.
+class Receipt:
+    """A record that one process owns: kept fresh by a thread until somebody closes it.
 
-    `superseded` is set when another attempt has closed it: then nothing may be published.
+    `superseded` is set when another has closed it. What others change while it is open is kept.
     """
 
-    def __init__(self, store: Store, plan: Plan, stage: str, attempt: str) -> None:
-        self.store, self.plan, self.stage = store, plan, stage
-        self.id = attempt
+    def __init__(self, store: Store, key: str, values: Mapping[str, Any]) -> None:
+        self.store = store
         self.superseded = threading.Event()
-        self.values: dict[str, Any] = {
-            "stage": stage,
-            "run_date": plan.run_date,
-            "execution_id": plan.execution_id,
-            "attempt": self.id,
-            "code_version": plan.code_version,
-            "state": "open",
-            **liveness.myself(),
-        }
-        self._key = receipt_key(plan.run_prefix, stage, self.id)
+        self.values: dict[str, Any] = {**values, "state": "open", **liveness.myself()}
+        self._key = key
         self._etag: Expect = ABSENT
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._keeper = threading.Thread(target=self._keep, name="heartbeat", daemon=True)
 
+    @property
+    def uri(self) -> str:
+        """Its address in the store."""
+        return self.store.uri_of(self._key)
+
     def open(self) -> None:
-        """Claim the stage and write the receipt. Raises BusyError: who, where, since when."""
-        opened = clock.iso(self.store.now())
-        self.values["opened"] = opened
-        _claim(self.store, self.plan, self.stage, self.values)
-        self._write({})
+        """Write the receipt for the first time and start to keep it fresh."""
+        self.values.setdefault("opened", clock.iso(self.store.now()))
+        self.write()
         self._keeper.start()
 
     def beat(self) -> None:
-        """Write the receipt again, still open. Raises BusyError once another attempt closed it."""
-        self._write({"heartbeat": clock.iso(self.store.now())})
+        """Write the receipt again, still open. Raises BusyError once another has closed it."""
+        self.write(heartbeat=clock.iso(self.store.now()))
 
-    def close(self, outcome: str, code: int, **details: Any) -> None:
-        """Write the receipt a last time. Raises ShimError if that cannot be done."""
+    def release(self) -> None:
+        """Stop to keep it fresh; it stays as it is."""
         self._stop.set()
         if self._keeper.is_alive():
             self._keeper.join()
-        closed = clock.iso(self.store.now())
-        self._write(
-            {"state": "closed", "outcome": outcome, "code": code, "closed": closed, **details}
-        )
 
-    def _write(self, more: Mapping[str, Any]) -> None:
+    def close(self, outcome: str, code: int | None, **details: Any) -> None:
+        """Write the receipt a last time. Raises ShimError if that cannot be done."""
+        self.release()
+        closed = clock.iso(self.store.now())
+        self.write(state="closed", outcome=outcome, code=code, closed=closed, **details)
+
+    def write(self, **more: Any) -> None:
+        """Change some values. Raises BusyError once another has closed the receipt."""
         with self._lock:
-            values = {**self.values, **more}
             for _ in range(TRIES):
+                values = {**self.values, **more}
                 try:
                     self._etag = self.store.put(self._key, _json(values), self._etag).etag
                 except Conflict as error:
@@ -98,23 +95,24 @@ class Attempt:
                     continue
                 self.values = values
                 return
-        raise RecordError(f"{self.store.uri_of(self._key)} is written by others", "find out who")
+        raise RecordError(f"{self.uri} is written by others", "find out who")
 
     def _look(self, values: Mapping[str, Any], conflict: Conflict) -> None:
-        """Go on from the receipt that is there. Raises BusyError if another attempt closed it.
+        """Go on from the receipt that is there. Raises BusyError if another has closed it.
 
         A write that failed here may have reached the store, and a receipt may have been deleted.
         """
         found = self.store.read(self._key)
-        there = _parsed(self.store, self._key, found[0]) if found else values
+        there = parsed(self.store, self._key, found[0]) if found else self.values
         if there.get("state") != "open" and there != values:
+            self.values = there
             self.superseded.set()
-            raise BusyError(
-                f"attempt {self.id} of {self.stage} was silent too long and was closed as lost "
-                "by another attempt",
-                "run it again if the other one fails",
-            ) from conflict
+            raise self._superseded() from conflict
+        self.values = there
         self._etag = found[1].etag if found else ABSENT
+
+    def _superseded(self) -> BusyError:
+        return BusyError(f"{self.uri} was closed by another", "see what it says")
 
     def _keep(self) -> None:
         while not self._stop.wait(HEARTBEAT):
@@ -126,6 +124,37 @@ class Attempt:
                 continue  # the store is away: the next beat tries again, close() reports
 
 
+class Attempt(Receipt):
+    """The receipt of one attempt at a stage, which claims the stage when it is opened.
+
+    Once it is superseded nothing may be published.
+    """
+
+    def __init__(self, store: Store, plan: Plan, stage: str, attempt: str) -> None:
+        values = {
+            "stage": stage,
+            "run_date": plan.run_date,
+            "execution_id": plan.execution_id,
+            "attempt": attempt,
+            "code_version": plan.code_version,
+        }
+        super().__init__(store, receipt_key(plan.run_prefix, stage, attempt), values)
+        self.plan, self.stage, self.id = plan, stage, attempt
+
+    def open(self) -> None:
+        """Claim the stage and write the receipt. Raises BusyError: who, where, since when."""
+        self.values["opened"] = clock.iso(self.store.now())
+        _claim(self.store, self.plan, self.stage, self.values)
+        super().open()
+
+    def _superseded(self) -> BusyError:
+        return BusyError(
+            f"attempt {self.id} of {self.stage} was silent too long and was closed as lost "
+            "by another attempt",
+            "run it again if the other one fails",
+        )
+
+
 def close_as_lost(
     store: Store, prefix: str, stage: str, attempt: str, why: str, **details: Any
 ) -> bool:
@@ -134,7 +163,7 @@ def close_as_lost(
     found = store.read(key)
     # An attempt that claimed its stage and was held up has no receipt yet: this one keeps it out.
     known = {"stage": stage, "attempt": attempt}
-    values = _parsed(store, key, found[0]) if found else known
+    values = parsed(store, key, found[0]) if found else known
     if values.get("state") == "closed":
         return True
     closed = clock.iso(store.now())
@@ -152,7 +181,7 @@ def _claim(store: Store, plan: Plan, stage: str, mine: Mapping[str, Any]) -> Non
     key = claim_key(plan.run_prefix)
     for _ in range(TRIES):
         found = store.read(key)
-        claim = _parsed(store, key, found[0]) if found else {}
+        claim = parsed(store, key, found[0]) if found else {}
         others = _open_attempts(store, plan, claim.get("open", {}), found and found[1])
         if others is None:
             continue
@@ -185,7 +214,7 @@ def _open_attempts(
     for stage, entry in entries.items():
         key = receipt_key(plan.run_prefix, stage, entry["attempt"])
         found = store.read(key)
-        if found and _parsed(store, key, found[0]).get("state") == "closed":
+        if found and parsed(store, key, found[0]).get("state") == "closed":
             continue
         now = store.now()
         last = found[1].modified if found else claim.modified if claim else now
@@ -204,7 +233,7 @@ def _json(values: Mapping[str, Any]) -> bytes:
     return json.dumps(values, indent=1).encode()
 
 
-def _parsed(store: Store, key: str, body: bytes) -> dict[str, Any]:
+def parsed(store: Store, key: str, body: bytes) -> dict[str, Any]:
     """Return a record's values. Raises RecordError."""
     try:
         values = json.loads(body)

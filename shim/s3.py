@@ -43,6 +43,10 @@ TRIES = 5  # of a write that met another one, and of a download that broke
 GONE = ("NoSuchKey", "NoSuchUpload")
 
 
+class BeyondEnd(Exception):  # noqa: N818  a state of the store that callers handle, not a failure
+    """The object ends before the byte that was asked for."""
+
+
 class S3Store(Store):
     """Objects of one bucket below an optional prefix."""
 
@@ -55,6 +59,11 @@ class S3Store(Store):
         self._aws = Connection(self.uri)
         self._writer = uuid.uuid4().hex
 
+    @property
+    def endpoint(self) -> str:  # type: ignore[override]  # an attribute where there is none
+        with self._aws.s3() as s3:
+            return s3.meta.endpoint_url.rstrip("/")
+
     def head(self, key: str) -> Object | None:
         return self._look(key)[0]
 
@@ -65,11 +74,14 @@ class S3Store(Store):
         found = Object(key, answer["ContentLength"], answer["ETag"], _utc(answer["LastModified"]))
         return b"".join(self._body(key, answer)), found
 
-    def pieces(self, key: str, etag: str | None = None) -> Iterator[bytes]:
-        answer = self._open(key, etag)
+    def pieces(self, key: str, etag: str | None = None, start: int = 0) -> Iterator[bytes]:
+        try:
+            answer = self._open(key, etag, start)
+        except BeyondEnd:
+            return
         if answer is None:
             raise Missing(key)
-        yield from self._body(key, answer)
+        yield from self._body(key, answer, start)
 
     def put(
         self, key: str, body: bytes | Path, expect: Expect = None, progress: Progress | None = None
@@ -169,9 +181,11 @@ class S3Store(Store):
                     return None
                 if error_status(error) == 412:
                     raise Conflict(key) from error
+                if error_status(error) == 416:
+                    raise BeyondEnd(key) from error
                 raise
 
-    def _body(self, key: str, answer: GetObjectOutputTypeDef) -> Iterator[bytes]:
+    def _body(self, key: str, answer: GetObjectOutputTypeDef, start: int = 0) -> Iterator[bytes]:
         """Stream a body; one that breaks off is taken up again where it broke."""
         size, etag, got = answer["ContentLength"], answer["ETag"], 0
         for left in reversed(range(TRIES)):
@@ -185,7 +199,7 @@ class S3Store(Store):
                     raise self._aws.explain(error) from error
             if got == size:
                 return
-            again = self._open(key, etag, got)
+            again = self._open(key, etag, start + got)
             if again is None:
                 raise Missing(key)
             answer = again

@@ -65,6 +65,7 @@ class Store(ABC):
 
     uri: str
     etag_tells_content = False  # whether two contents never have one etag
+    endpoint = ""  # where requests go, as a URL without a slash at its end; none for a directory
 
     @abstractmethod
     def head(self, key: str) -> Object | None:
@@ -75,8 +76,11 @@ class Store(ABC):
         """Return a small object whole, with what it was at that moment, or None."""
 
     @abstractmethod
-    def pieces(self, key: str, etag: str | None = None) -> Iterator[bytes]:
-        """Stream an object. Raises Missing; Conflict if it has not, or loses, the given etag."""
+    def pieces(self, key: str, etag: str | None = None, start: int = 0) -> Iterator[bytes]:
+        """Stream an object from byte `start` on; one that is not longer has none.
+
+        Raises Missing; Conflict if it has not, or loses, the given etag.
+        """
 
     @abstractmethod
     def put(

@@ -58,7 +58,11 @@ REFUSED: list[tuple[list[str], int, tuple[str, ...]]] = [
     (["plan", "a\nb\x1b[2J"], 2, ("unexpected extra argument (a\\nb\\x1b[2J)",)),
     (["plan", "--date"], 2, ("option '--date' requires an argument",)),
     (["plan", "--dry-run=1"], 2, ("option '--dry-run' does not take a value",)),
-    (["plan", "--on", "hree"], 2, ("'hree' is not 'here' (set by --on)", "known: here")),
+    (
+        ["plan", "--on", "hree"],
+        2,
+        ("'hree' is not one of 'here', 'spot' (set by --on)", "known: here, spot"),
+    ),
     (["plan", "--timeout=1h30"], 2, ("'1h30' is not a duration (set by --timeout)", "45m or 2h")),
     (
         ["plan", "--parity-tolerance=x"],

@@ -172,7 +172,7 @@ def test_a_claim_without_a_receipt_keeps_its_owner_out_once_it_is_dead(
     opened("backtest", "next")
 
     with pytest.raises(BusyError, match="closed as lost"):
-        held_up._write({})
+        held_up.write()
     assert sorted(r["state"] for r in table.receipts("backtest")) == ["closed", "open"]
 
 

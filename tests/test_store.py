@@ -37,6 +37,15 @@ def test_what_is_put_is_read_back(store: Store, key: str, tmp_path: Path) -> Non
     assert store.uri_of(key) == f"{store.uri}/{key}"
 
 
+def test_an_object_is_streamed_from_a_byte_on(store: Store) -> None:
+    """A log that grows is read where the last look ended; beyond its end there is nothing."""
+    store.put("log", b"0123456789")
+
+    tails = {start: b"".join(store.pieces("log", start=start)) for start in (0, 4, 9, 10, 25)}
+
+    assert tails == {0: b"0123456789", 4: b"456789", 9: b"9", 10: b"", 25: b""}
+
+
 @pytest.mark.parametrize("key", NO_KEYS)
 def test_a_key_that_is_no_relative_path_is_refused(store: Store, key: str) -> None:
     """Before anything is touched."""

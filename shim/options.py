@@ -26,19 +26,11 @@ TAKEN = {  # variables that no stage's option may be read from
     *("PATH", "HOME", "USER", "SHELL", "LANG", "PWD", "TMPDIR", "TERM"),
     *("STAGE", "EXECUTION_ID", "ARTIFACTS_DIR", "ARTIFACTS_URI"),
     *("SSM_COMMAND_ID", "SPOT_CODE_VERSION", "SPOT_BACKTEST_PYTHON", "SHIM_DEBUG"),
+    *("CHECKPOINT_DIR", "SPOT_LAUNCH", "SPOT_RECLAIM"),
 }
 OWN = {  # flags and parameters of the commands beside the plan's
-    *(
-        "--help",
-        "--version",
-        "--json",
-        "--as-json",
-        "--plan",
-        "--plan-file",
-        "--report",
-        "--parent",
-    ),
-    "--name",
+    *("--help", "--version", "--json", "--as-json", "--plan", "--plan-file", "--report"),
+    *("--parent", "--name"),
 }
 DATES = ("today", "yesterday", "last-friday")
 
@@ -107,13 +99,25 @@ def plan_options() -> list[click.Parameter]:
         _value(
             "on",
             "SPOT_ON",
-            "Where the stages run.",
-            type=click.Choice(["here"]),
+            "Where the stages run: here, or on an EC2 spot instance that is launched, followed and "
+            "ended.",
+            type=click.Choice(["here", "spot"]),
             default="here",
             show_default=True,
         ),
+        _switch("detach", "SPOT_DETACH", "With --on spot: launch, say how to follow, and leave."),
+        _switch(
+            "allow-dirty",
+            "SPOT_ALLOW_DIRTY",
+            "With --on spot: take the files as they are, committed or not.",
+        ),
         _switch("preflight-only", "SPOT_PREFLIGHT_ONLY", "Check all that can be, run nothing."),
-        _switch("dry-run", "DRY_RUN", "Run under backtest/.dry-run/, with DRY_RUN=1 for stages."),
+        _switch(
+            "dry-run",
+            "DRY_RUN",
+            "Run under backtest/.dry-run/, with DRY_RUN=1 for stages; with --on spot print the "
+            "pools and their prices, and launch nothing.",
+        ),
         _switch("resume", "SPOT_RESUME", "Do not repeat a stage whose commit verifies."),
         _switch(
             "trust-existing",
@@ -257,6 +261,8 @@ def request(ctx: click.Context, code_version: str) -> Request:
         store=store and Setting(os.path.expanduser(store.value), store.source),  # noqa: PTH111  no error for a strange ~name
         timeout=setting("timeout"),
         on=values["on"],
+        allow_dirty=values["allow_dirty"],
+        detach=values["detach"],
         execution_id=os.environ.get("EXECUTION_ID"),
         code_version=code_version,
         preflight_only=values["preflight_only"],

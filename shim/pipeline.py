@@ -21,7 +21,7 @@ from shim.reader import Reader
 DEFAULT_REDACT = ("*_TOKEN", "*_PASSWORD", "*_SECRET*")
 MAX_PATH = 900  # bytes: the store's and the run's prefix fit before it in a key
 RESERVED = "_stages"  # the folder of the records under a run prefix
-TABLE_KEYS = ("root", "redact", "env_file", "requirements", "stage", "state_machine")
+TABLE_KEYS = ("root", "redact", "env_file", "requirements", "stage", "state_machine", "spot")
 OPTION_KEYS = ("pass", "help", "type", "default")
 OPTION_TYPES = {"flag": (bool,), "text": (str,), "int": (int,), "float": (int, float)}
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}")
@@ -71,7 +71,8 @@ STAGE_KEYS = ("name", "command", "needs", "requires", "produces", "inputs", "tim
 class Pipeline:
     """The whole table, its stages in an order in which they can run.
 
-    `state_machine` is that section as it was read: shim.asl.table validates it.
+    `state_machine` and `spot` are those sections as they were read: shim.asl.table and
+    shim.spot_table validate them.
     """
 
     path: str
@@ -81,6 +82,7 @@ class Pipeline:
     requirements: str | None
     stages: tuple[Stage, ...]
     state_machine: Any = None
+    spot: Any = None
 
     @property
     def options(self) -> tuple[StageOption, ...]:
@@ -119,6 +121,7 @@ def parse(table: Mapping[str, Any], path: Path) -> Pipeline:
         requirements=reader.optional(table, "requirements", ""),
         stages=_ordered(reader, stages),
         state_machine=table.get("state_machine"),
+        spot=table.get("spot"),
     )
 
 

@@ -15,9 +15,10 @@ from pathlib import Path
 from posixpath import normpath
 from typing import Any
 
-from shim import address, clock, fields, rundate, typed
+from shim import address, clock, fields, rundate, spot_table, typed
 from shim.errors import UsageError, nearest, shown
 from shim.pipeline import Pipeline, Stage, duration
+from shim.spot_table import Spot
 
 PREFIX = "backtest/"
 DRY_RUN = ".dry-run/"
@@ -49,6 +50,8 @@ class Request:
     store: Setting | None = None
     timeout: Setting | None = None
     on: str = "here"
+    allow_dirty: bool = False
+    detach: bool = False
     execution_id: str | None = None
     code_version: str = "unknown"
     preflight_only: bool = False
@@ -92,6 +95,8 @@ class Plan:
     run_prefix: str
     logs_prefix: str
     on: str
+    allow_dirty: bool
+    detach: bool
     pipeline: str
     root: str
     code_version: str
@@ -105,6 +110,7 @@ class Plan:
     env_file: str | None
     requirements: str | None
     stages: tuple[StagePlan, ...]
+    spot: Spot | None
 
     @property
     def planned(self) -> tuple[StagePlan, ...]:
@@ -134,7 +140,9 @@ class Plan:
         try:
             values = json.loads(text)
             stages = tuple(typed.build(StagePlan, stage) for stage in values.pop("stages"))
-            plan = typed.build(cls, values, stages=stages)
+            spot = values.pop("spot")
+            spot = spot if spot is None else typed.build(Spot, spot)
+            plan = typed.build(cls, values, stages=stages, spot=spot)
             expected = prefixes(plan.run_date, plan.dry_run)
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise UsageError(
@@ -166,6 +174,7 @@ def build(pipeline: Pipeline, request: Request, now: datetime, token: str, cwd: 
     run_prefix, logs_prefix = prefixes(date.text, request.dry_run)
     store = _store(request.store, pipeline.root, cwd)
     execution_id = _execution(request.execution_id, now, token)
+    _reachable(request, store)
     known = {
         "run_date": date.text,
         "execution_id": execution_id,
@@ -174,6 +183,14 @@ def build(pipeline: Pipeline, request: Request, now: datetime, token: str, cwd: 
     }
     timeout = _timeout(request.timeout)
     reasons = _skipped(pipeline, request)
+    stages = tuple(
+        _stage(stage, known, request.options, timeout, reasons.get(stage.name, ""))
+        for stage in pipeline.stages
+    )
+    spot = None
+    if request.on == "spot":
+        seconds = sum(stage.timeout for stage in stages if not stage.skipped)
+        spot = spot_table.parse(pipeline.spot, pipeline.path, seconds)
     return Plan(
         run_date=date.text,
         run_date_source=date.source,
@@ -182,6 +199,8 @@ def build(pipeline: Pipeline, request: Request, now: datetime, token: str, cwd: 
         run_prefix=run_prefix,
         logs_prefix=logs_prefix,
         on=request.on,
+        allow_dirty=request.allow_dirty,
+        detach=request.detach,
         pipeline=pipeline.path,
         root=pipeline.root,
         code_version=request.code_version,
@@ -194,10 +213,8 @@ def build(pipeline: Pipeline, request: Request, now: datetime, token: str, cwd: 
         redact=pipeline.redact,
         env_file=pipeline.env_file,
         requirements=pipeline.requirements,
-        stages=tuple(
-            _stage(stage, known, request.options, timeout, reasons.get(stage.name, ""))
-            for stage in pipeline.stages
-        ),
+        stages=stages,
+        spot=spot,
     )
 
 
@@ -207,6 +224,17 @@ def _store(setting: Setting | None, root: str, cwd: Path) -> str:
         return str(Path(root) / "artifacts")
     found = address.parse(setting.value, setting.source)
     return found.uri if found.bucket else normpath(cwd / found.path)
+
+
+def _reachable(request: Request, store: str) -> None:
+    if request.on == "spot" and not store.startswith("s3://"):
+        source = request.store.source if request.store else "the default"
+        raise UsageError(
+            f"an instance cannot reach the store {shown(store)} (set by {source})",
+            "--on spot needs --store s3://bucket/prefix",
+        )
+    if request.detach and request.on != "spot":
+        raise UsageError("--detach is for --on spot alone", "add --on spot, or leave it out")
 
 
 def _execution(given: str | None, now: datetime, token: str) -> str:

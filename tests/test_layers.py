@@ -14,14 +14,21 @@ from tests.entry import ROOT
 # The rooms of the shim, as DESIGN has them. A module imports only what stands after it here; a
 # package is one room, which arranges its own files.
 LEVELS: dict[str, tuple[str, ...]] = {
-    "entry": ("__main__", "cli", "groups", "completion", "options", "show"),
-    "doing": ("stage", "preflight", "capture", "asl", "meter", "process", "detach"),
+    "entry": (
+        *("__main__", "cli", "groups", "spot_commands"),
+        *("completion", "asking", "options", "printing", "show"),
+    ),
+    "doing": (
+        *("spot", "spot_preflight", "instance", "follow", "reap", "fleet", "closing", "guest"),
+        *("stage", "preflight", "capture", "asl", "meter", "process", "detach"),
+    ),
     "keeping": (
-        *("artifacts", "needs", "commit", "record", "liveness", "environment"),
+        *("artifacts", "needs", "commit", "ec2", "launch", "record", "liveness", "environment"),
+        *("bundle", "archive", "checkpoint", "imds"),
         *("ship", "sinks", "redact", "s3", "upload", "aws", "directory", "store"),
     ),
     "knowing": (
-        *("plan", "typed", "pipeline", "reader", "fields", "rundate", "address"),
+        *("plan", "typed", "spot_table", "pipeline", "reader", "fields", "rundate", "address"),
         *("errors", "clock", "__init__"),
     ),
 }

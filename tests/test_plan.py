@@ -27,6 +27,7 @@ SETTINGS: dict[str, tuple[str, str, str, Any]] = {
     "--only-stages": ("ONLY_STAGES", "parity", "names", ["parity"]),
     "--store": ("SPOT_STORE", "s3://bucket/a prefix", "store", "s3://bucket/a prefix"),
     "--on": ("SPOT_ON", "here", "on", "here"),
+    "--allow-dirty": ("SPOT_ALLOW_DIRTY", "1", "allow_dirty", True),
     "--timeout": ("SPOT_TIMEOUT", "1h30m", "timeouts", [5400] * 3),
     "--preflight-only": ("SPOT_PREFLIGHT_ONLY", "1", "preflight_only", True),
     "--dry-run": ("DRY_RUN", "1", "dry_run", True),
@@ -98,9 +99,10 @@ def test_every_option_reaches_the_plan_as_a_flag_in_both_forms_and_as_a_variable
 
 
 def test_no_option_is_without_a_case_above() -> None:
-    """The table of cases is the whole of the plan's options; --pipeline has tests of its own."""
+    """The cases are the whole of the plan's options; two have tests elsewhere (test_spot_plan)."""
     known = {param.opts[0]: param.envvar for param in options.plan_options()}
     assert known.pop("--pipeline") == "SPOT_PIPELINE"
+    assert known.pop("--detach") == "SPOT_DETACH"
     declared = {"--freeze-evaluator", "--quick-backtest", "--parity-tolerance"}
     assert {flag: SETTINGS[flag][0] for flag in SETTINGS if flag not in declared} == known
 

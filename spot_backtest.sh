@@ -2,7 +2,8 @@
 # Summary: run the stages of a batch pipeline, all under one run date.
 #
 # Usage:   spot_backtest.sh [OPTIONS]          plan, check, run every planned stage
-#          spot_backtest.sh COMMAND [ARGS...]  plan, preflight, stage, capture; COMMAND --help
+#          spot_backtest.sh COMMAND [ARGS...]  plan, preflight, stage, capture, follow, reap, asl;
+#                                              COMMAND --help
 #
 # The run date is --date, else RUN_DATE, else today in UTC. It is resolved once, before anything
 # else, and carried as data into every stage, log and record. On first use the Python packages are
@@ -11,8 +12,8 @@
 # Artifacts go to backtest/<run date>/ in the store, logs to _ssm_logs/<slug>/<run date>/.
 #
 # Exit codes: 0 committed, 2 usage, 65 broken contract, 69 something is missing, 70 our own bug,
-# 73 not written, 75 busy: try again, 77 credentials, 78 the table is wrong, 124 timeout,
-# else the stage's own.
+# 73 not written, 75 busy, reclaimed or no capacity: try again, 77 credentials, 78 the table is
+# wrong, 124 timeout, else the stage's own.
 
 set -euo pipefail
 

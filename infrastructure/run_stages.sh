@@ -31,11 +31,11 @@ run_stages_help() {
 
 # run_stages ROOT [OPTIONS]
 run_stages() {
-  local root=$1 python temporary
+  local root=$1 python temporary code=0 child='' interrupted='' stop=0
   shift
   python=$(environment_python "$root") || return
 
-  local plan='' run_date='' quiet='' preflight_only='' requirements='' requirements_root=''
+  local plan='' run_date='' on='' quiet='' preflight_only='' requirements='' requirements_root=''
   local -a rows=() stages=() notices=()
   run_stages_plan "$@" || return
   RUN_DATE=$run_date
@@ -44,7 +44,13 @@ run_stages() {
 
   run_stages_say "${notices[@]}"
   ((${#stages[@]})) || return 0
-  if [[ -n $requirements && $requirements_root == "$root" ]]; then
+  if [[ $on == spot && -z $preflight_only ]]; then
+    run_stages_listen
+    run_stages_child spot || code=$?
+    run_stages_leave "$code"
+    return
+  fi
+  if [[ $on == here && -n $requirements && $requirements_root == "$root" ]]; then
     environment_add "$root" "$python" "$requirements" || return
   fi
   "$python" "$root/shim" preflight --plan - <<<"$plan" || return
@@ -66,6 +72,7 @@ run_stages_plan() {
       notice) notices+=("$value") ;;
       plan) plan=$value ;;
       run_date) run_date=$value ;;
+      on) on=$value ;;
       quiet) quiet=$value ;;
       preflight_only) preflight_only=$value ;;
       requirements) requirements=$value ;;
@@ -83,20 +90,23 @@ run_stages_say() {
 
 # run_stages_loop TEMPORARY: stops at the first stage that fails, and before the next one after a signal.
 run_stages_loop() {
-  local temporary=$1 stage code=0 child='' interrupted='' stop=0 number
+  local temporary=$1 stage
   local -A outcome=() seconds=() log=()
-  for number in TERM INT HUP QUIT USR1 USR2; do
-    # shellcheck disable=SC2064  # the name of now
-    trap "run_stages_forward $number" "$number"
-  done
+  run_stages_listen
   for stage in "${stages[@]}"; do
     ((stop == 0)) || break
-    run_stages_one "$stage" "$temporary/report" || code=$?
+    run_stages_child stage "$stage" --report "$temporary/report" || code=$?
     run_stages_report "$stage" "$temporary/report"
     ((code == 0)) || break
   done
   [[ -n $quiet ]] || run_stages_table
   ((code != 0)) || [[ -v outcome[${stages[-1]}] ]] || code=$stop
+  run_stages_leave "$code"
+}
+
+# run_stages_leave CODE: return it, or what SSM will not misread.
+run_stages_leave() {
+  local code=$1
   # SSM takes 137 for a timeout, and reboots the host and runs the script again on 194.
   if [[ -n ${SSM_COMMAND_ID-} && ($code == 137 || $code == 194) ]]; then
     printf 'spot_backtest: the exit code is %d; it leaves as 1, because SSM gives %d a meaning\n' "$code" "$code" >&2
@@ -105,19 +115,28 @@ run_stages_loop() {
   return "$code"
 }
 
-# run_stages_one STAGE REPORT: in a process group of its own, so that a trap fires when the signal comes and
-# a Ctrl-C reaches the stage once, through it.
-run_stages_one() {
-  local stage=$1 report=$2 status
+# run_stages_listen: every signal goes to the child of the moment.
+run_stages_listen() {
+  local number
+  for number in TERM INT HUP QUIT USR1 USR2; do
+    # shellcheck disable=SC2064  # the name of now
+    trap "run_stages_forward $number" "$number"
+  done
+}
+
+# run_stages_child COMMAND [ARGUMENTS]: the shim's command with the plan, in a process group of its own, so that
+# a trap fires when the signal comes and a Ctrl-C reaches the child once, through it.
+run_stages_child() {
+  local status
   set -m
-  "$python" "$root/shim" stage "$stage" --plan - --report "$report" --parent "$$" <<<"$plan" &
+  "$python" "$root/shim" "$@" --plan - --parent "$$" <<<"$plan" &
   child=$!
   set +m
   while :; do
     interrupted=''
     status=0
     wait "$child" || status=$?
-    # A trap ends a wait early with 128+n; the next wait has the stage's own status.
+    # A trap ends a wait early with 128+n; the next wait has the child's own status.
     [[ -n $interrupted ]] || break
   done
   child=''

@@ -15,11 +15,11 @@ from shim import __version__, clock, completion, options, rundate, show
 from shim import pipeline as tables
 from shim.asking import plan_of
 from shim.errors import PipelineError, ShimError, UsageError, shown
-from shim.groups import Asl, Commands
+from shim.groups import Asl, Top
 from shim.printing import PROGRAM, for_ssm, print_result, say
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Top, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name=PROGRAM)
 def cli() -> None:
     """Run the stages of a batch pipeline under one run date."""
@@ -35,10 +35,11 @@ def plan_command(ctx: click.Context, /, as_json: bool, **_: object) -> None:
 
 
 @cli.command("entry", cls=options.PlanCommand, hidden=True)
+@click.option("--plan", "plan_file", type=click.File("rb"))
 @click.pass_context
-def entry_command(ctx: click.Context, /, **_: object) -> None:
+def entry_command(ctx: click.Context, /, plan_file: BinaryIO | None, **_: object) -> None:
     """Print the plan for the entry: names and values, each ended by a NUL, so nothing is quoted."""
-    pairs = show.pairs(plan_of(ctx))
+    pairs = show.pairs(plan_of(ctx, plan_file))
     print_result("".join(f"{name}\0{value}\0" for name, value in pairs), end="")
 
 
@@ -59,7 +60,13 @@ def preflight_command(ctx: click.Context, /, plan_file: BinaryIO | None, **_: ob
     from shim import preflight
 
     plan = plan_of(ctx, plan_file)
-    problems = preflight.check(plan)
+    if plan.on == "spot":
+        from shim import spot_preflight
+        from shim.ec2 import Ec2
+
+        problems = spot_preflight.check(plan, Ec2()).problems
+    else:
+        problems = preflight.check(plan)
     for problem in problems:
         say(str(problem))
     if problems:
@@ -88,6 +95,8 @@ def stage_command(
     from shim import stage
 
     plan = plan_of(ctx, plan_file)
+    if plan.on != "here":
+        raise UsageError("a stage runs here", "for an instance: ./spot_backtest.sh --on spot")
     code = stage.run(plan, plan.stage(name), report=report, parent=parent)
     ctx.exit(code if report else for_ssm(code))
 

@@ -42,6 +42,9 @@ def answer(commands: click.Group, words: list[str]) -> NoReturn:
     """Answer the shell's question and exit."""
     add_completion_class(Bash)
     add_completion_class(Zsh)
-    entry = Entry(ENTRY, commands=commands.commands, invoke_without_command=True)
+    ctx = click.Context(commands)
+    known = {name: commands.get_command(ctx, name) for name in commands.list_commands(ctx)}
+    found = {name: command for name, command in known.items() if command}
+    entry = Entry(ENTRY, commands=found, invoke_without_command=True)
     entry.main(words, prog_name=ENTRY, complete_var=VARIABLE)
     raise click.exceptions.Exit(1)

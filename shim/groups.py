@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
 from typing import ClassVar
 
 import click
@@ -24,19 +25,35 @@ class Commands(click.Group):
         return super().resolve_command(ctx, args)
 
 
-class Asl(Commands):
-    """The commands on state machines, each imported when it is called."""
+class Lazy(Commands):
+    """Commands of which some are imported when they are called: MODULES says from where."""
 
-    MODULES: ClassVar = {"build": "build_command", "lint": "lint_command", "render": "commands"}
+    MODULES: ClassVar[Mapping[str, str]] = {}
 
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  Click's signature
+    def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names."""
-        return list(self.MODULES)
+        return [*super().list_commands(ctx), *self.MODULES]
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        """Import a command."""
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a command, if it is one to be imported."""
         if cmd_name not in self.MODULES:
-            return None
-        module = importlib.import_module(f"shim.asl.{self.MODULES[cmd_name]}")
+            return super().get_command(ctx, cmd_name)
+        module = importlib.import_module(self.MODULES[cmd_name])
         command: click.Command = getattr(module, f"{cmd_name}_command")
         return command
+
+
+class Top(Lazy):
+    """All commands; those on instances are imported when they are called."""
+
+    MODULES: ClassVar = dict.fromkeys(("follow", "reap", "spot", "guest"), "shim.spot_commands")
+
+
+class Asl(Lazy):
+    """The commands on state machines, each imported when it is called."""
+
+    MODULES: ClassVar = {
+        "build": "shim.asl.build_command",
+        "lint": "shim.asl.lint_command",
+        "render": "shim.asl.commands",
+    }

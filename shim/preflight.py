@@ -26,9 +26,10 @@ ORDER = (PipelineError.code, AccessError.code, PreflightError.code)
 def check(plan: Plan) -> list[ShimError]:
     """Return every problem, in words for a person; nothing for a plan that can start."""
     problems: list[ShimError] = []
-    for stage in plan.planned:
-        problems += _command(plan, stage)
-    problems += _temporary()
+    if plan.on == "here":
+        for stage in plan.planned:
+            problems += _command(plan, stage)
+        problems += _temporary()
     try:
         store = open_store(plan.store)
         _writable(store)

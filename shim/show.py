@@ -29,6 +29,7 @@ def pairs(plan: Plan) -> list[tuple[str, str]]:
     found = [
         ("plan", plan.to_json()),
         ("run_date", plan.run_date),
+        ("on", plan.on),
         ("quiet", "1" if plan.quiet else ""),
         ("preflight_only", "1" if plan.preflight_only else ""),
         ("requirements", plan.requirements or ""),

@@ -19,7 +19,7 @@ LEVELS: dict[str, tuple[str, ...]] = {
         *("completion", "asking", "options", "printing", "show"),
     ),
     "doing": (
-        *("spot", "spot_preflight", "instance", "follow", "reap", "fleet", "closing", "guest"),
+        *("spot", "instance", "spot_preflight", "follow", "reap", "fleet", "closing", "guest"),
         *("stage", "preflight", "capture", "asl", "meter", "process", "detach"),
     ),
     "keeping": (

@@ -1,0 +1,135 @@
+"""Launch records: one object is the receipt of an instance and all that the instance is told.
+
+The launcher opens it before it asks EC2 for anything and keeps it fresh; the instance finds it
+through its tag, adds what it knows and closes it. So whoever dies leaves something to be found.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from typing import Any
+
+from shim import clock, liveness, record
+from shim.errors import BusyError, PreflightError
+from shim.pipeline import RESERVED
+from shim.record import SILENT, Receipt
+from shim.store import Conflict, Object, Store
+
+FOLDER = "_launches"  # no stage's name starts with an underscore
+LOG_SLUG = "spot"
+# Tags of an instance; IMDS shows them only if their keys hold letters, digits and + - = . , _ : @
+# (docs.aws.amazon.com/AWSEC2/latest/UserGuide/work-with-tags-in-IMDS.html).
+TAG = "spot-backtest:launch"
+DEADLINE_TAG = "spot-backtest:deadline"
+
+
+def key(prefix: str, launch: str) -> str:
+    """Return the key of a launch's record under a run prefix."""
+    return f"{folder(prefix)}{launch}.json"
+
+
+def folder(prefix: str) -> str:
+    """Return the prefix of all launch records of a run date."""
+    return f"{prefix}{RESERVED}/{FOLDER}/"
+
+
+class Launch(Receipt):
+    """The record as its launcher has it; `superseded` is set when the instance has closed it."""
+
+    def __init__(self, store: Store, prefix: str, values: Mapping[str, Any]) -> None:
+        self.id: str = values["launch"]
+        super().__init__(store, key(prefix, self.id), values)
+
+
+class Record:
+    """The record as everybody else has it: read, and changed by conditional puts."""
+
+    def __init__(self, store: Store, key: str) -> None:
+        self.store, self.key = store, key
+
+    def load(self) -> dict[str, Any]:
+        """Return the values. Raises PreflightError if there is none."""
+        return self._load()[0]
+
+    def abandoned(self) -> str:
+        """Return why nobody looks after the launch any more, or nothing.
+
+        A launcher that left the instance to itself is not missed.
+        """
+        values, there = self._load()
+        if values.get("state") == "closed":
+            return f"its record is closed ({values.get('outcome')})"
+        if values.get("detached"):
+            return ""
+        return "its launcher is gone" if gone(self.store, values, there) else ""
+
+    def update(self, **changes: Any) -> dict[str, Any]:
+        """Change some values and return all. Raises BusyError if the record is closed."""
+        while True:
+            values, there = self._load()
+            if values.get("state") == "closed":
+                raise BusyError(
+                    f"{self.store.uri_of(self.key)} is closed: {values.get('outcome')}",
+                    "the launch has ended; start another",
+                )
+            values |= changes
+            try:
+                self.store.put(self.key, json.dumps(values, indent=1).encode(), there.etag)
+            except Conflict:
+                continue
+            return values
+
+    def amend(self, **details: Any) -> None:
+        """Add to a closed record what only the launcher knows: how long it was, and its cost."""
+        values, there = self._load()
+        body = json.dumps({**values, **details}, indent=1).encode()
+        with suppress(Conflict):
+            self.store.put(self.key, body, there.etag)
+
+    def close(self, outcome: str, code: int | None, **details: Any) -> bool:
+        """Close the record; return False if it was closed already."""
+        closed = clock.iso(self.store.now())
+        try:
+            self.update(state="closed", outcome=outcome, code=code, closed=closed, **details)
+        except BusyError:
+            return False
+        return True
+
+    def _load(self) -> tuple[dict[str, Any], Object]:
+        found = self.store.read(self.key)
+        if found is None:
+            raise PreflightError(
+                f"there is no launch record {self.store.uri_of(self.key)}", "was it deleted?"
+            )
+        return record.parsed(self.store, self.key, found[0]), found[1]
+
+
+def gone(store: Store, values: Mapping[str, Any], there: Object) -> bool:
+    """Return whether the launcher of an open record is dead, or was silent too long."""
+    silent = (store.now() - there.modified).total_seconds() >= SILENT
+    return silent or liveness.proven_dead(values)
+
+
+def open_launches(store: Store, prefix: str) -> Iterator[tuple[Record, dict[str, Any], bool]]:
+    """Return each open record of a run date, its values, and whether its launcher lives.
+
+    A launcher that left the instance to itself counts as dead.
+    """
+    for there in store.list(folder(prefix)):
+        found = Record(store, there.key)
+        values = found.load()
+        if values.get("state") != "open":
+            continue
+        yield found, values, not (values.get("detached") or gone(store, values, there))
+
+
+def close_attempts(store: Store, prefix: str, launch: str, why: str) -> None:
+    """Close the open receipts of a launch whose instance is gone, so that none waits for them."""
+    claimed = store.read(record.claim_key(prefix))
+    entries = record.parsed(store, record.claim_key(prefix), claimed[0])["open"] if claimed else {}
+    for stage, entry in entries.items():
+        if entry.get("launch") == launch:
+            while not record.close_as_lost(store, prefix, stage, entry["attempt"], why):
+                pass  # a last write of the instance was under way

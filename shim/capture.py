@@ -27,6 +27,7 @@ def capture(
     patterns: Sequence[str],
     env: Mapping[str, str],
     dry_run: bool = False,
+    key: str | None = None,
     timeout: float | None = None,
     grace: float = GRACE,
     ship_every: float = EVERY,
@@ -37,11 +38,12 @@ def capture(
     Both of its outputs go to the end of `log` and to stdout, with the values of the variables in
     `env` whose names match `patterns` masked. It gets `env` and RUN_DATE, and our stdin unless
     that is a terminal, which belongs to another session. Without a store the log stays local; a
-    log that cannot be opened or shipped is said on stderr and stays where that says. Durations are
-    in seconds. Raises UsageError for an address that cannot be a store.
+    log that cannot be opened or shipped is said on stderr and stays where that says. `key` replaces
+    the key that is made of the slug, the date, the host and the time. Durations are in seconds.
+    Raises UsageError for an address that cannot be a store.
     """
     _, logs = prefixes(run_date, dry_run)
-    key = log_key(logs, slug, run_date, os.uname().nodename, clock.utc_now())
+    key = key or log_key(logs, slug, run_date, os.uname().nodename, clock.utc_now())
     log = writable_log(log)
 
     def shipping() -> Shipper | None:

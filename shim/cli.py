@@ -112,6 +112,7 @@ def stage_command(
     show_envvar=True,
     help="Ship to _ssm_logs/.dry-run/ instead.",
 )
+@click.option("--key", hidden=True, help="Ship the log under this key.")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 @click.pass_context
 def capture_command(
@@ -122,6 +123,7 @@ def capture_command(
     store: str | None,
     date: str | None,
     dry_run: bool,
+    key: str | None,
     command: Sequence[str],
 ) -> None:
     """Run a command, keep and ship its log, and return its status.
@@ -147,6 +149,7 @@ def capture_command(
         patterns=_redact(),
         env=os.environ,
         dry_run=dry_run,
+        key=key,
     )
     ctx.exit(for_ssm(code))
 

@@ -63,7 +63,8 @@ class Receipt:
 
     def open(self) -> None:
         """Write the receipt for the first time and start to keep it fresh."""
-        self.values.setdefault("opened", clock.iso(self.store.now()))
+        if "opened" not in self.values:
+            self.values["opened"] = clock.iso(self.store.now())
         self.write()
         self._keeper.start()
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import select
+import shlex
 import signal
 import sys
 import time
@@ -113,7 +114,7 @@ class _Launcher:
             finally:
                 self.rows += [one.row] if one.row else []
             if end.outcome == "detached":
-                self._print(f"./spot_backtest.sh follow {one.uri}\n")
+                self._print(f"./spot_backtest.sh follow {shlex.quote(one.uri)}\n")
             if end.outcome == "lost" and not self._left().planned:
                 return 0  # the stages had committed; only the end of the instance was not seen
             if not end.again or number == last:

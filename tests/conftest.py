@@ -12,7 +12,9 @@ import pytest
 
 from shim.store import Store, open_store
 from tests.lab import S3Lab, fake_credentials, s3_lab
+from tests.lab.aws import AwsLab, aws_lab
 from tests.lab.stepfunctions import Engine, engine
+from tests.repositories import copy_of_the_tool
 
 OURS = ("AWS_", "BOTO_", "SPOT_", "SHIM_", "SSM_")
 PLAIN = ("RUN_DATE", "SKIP_STAGES", "ONLY_STAGES", "DRY_RUN", "EXECUTION_ID", "STAGE", "STAGES")
@@ -82,3 +84,19 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     """An engine that executes state machines, for all tests of one worker."""
     with engine(tmp_path_factory.mktemp("engine")) as found:
         yield found
+
+
+@pytest.fixture
+def aws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[AwsLab]:
+    """An AWS of its own: S3, EC2 whose instances are processes, and what was called."""
+    with aws_lab(tmp_path / "aws") as found:
+        for name, value in found.env.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "the tests")
+        yield found
+
+
+@pytest.fixture(scope="session")
+def tool(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A committed copy of the tool, for all tests of one worker."""
+    return copy_of_the_tool(tmp_path_factory.mktemp("tool") / "spot-backtest")

@@ -8,14 +8,26 @@ from pathlib import Path
 
 from tests.entry import ROOT
 
-TOOL = ("spot_backtest.sh", "infrastructure", "shim", "requirements", "examples", "pyproject.toml")
+TOOL = (
+    ".gitignore",
+    "spot_backtest.sh",
+    "infrastructure",
+    "shim",
+    "requirements",
+    "examples",
+    "pyproject.toml",
+)
 GIT = ("git", "-c", "user.name=test", "-c", "user.email=test@localhost", "-c", "commit.gpgsign=no")
 
 
 def commit_all(folder: Path) -> None:
-    """Make a repository of a folder, or the next commit in it."""
-    for words in (["init", "-q"], ["add", "-A"], ["commit", "-q", "--allow-empty", "-m", "x"]):
+    """Make a repository of a folder, or what changed in it its next commit."""
+    for words in (["init", "-q"], ["add", "-A"]):
         subprocess.run([*GIT, *words], cwd=folder, check=True, capture_output=True)
+    staged = subprocess.run([*GIT, "diff", "--cached", "--quiet"], cwd=folder, check=False)
+    if staged.returncode:
+        commit = [*GIT, "commit", "-q", "-m", "x"]
+        subprocess.run(commit, cwd=folder, check=True, capture_output=True)
 
 
 def copy_of_the_tool(folder: Path) -> Path:

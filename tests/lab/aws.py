@@ -1,0 +1,298 @@
+"""The offline AWS: S3 and EC2 behind one address, every call recorded, a fault at any of them."""
+
+from __future__ import annotations
+
+import base64
+import re
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, parse_qsl, unquote
+
+import boto3
+from moto.moto_api._internal import moto_api_backend
+from moto.moto_server.werkzeug_app import create_backend_app
+from werkzeug.serving import make_server
+
+from tests.lab import NO_CONFIG, ec2_wire, s3_server
+from tests.lab.ec2 import Ec2, Ec2Error, LabInstance
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+REGION = "eu-west-1"
+LAUNCHER, ROLE = "AKIALABLAUNCHER", "ASIALAB"  # access key ids: who calls
+CREDENTIAL = re.compile(r"Credential=([^/]+)/[0-9]{8}/[^/]+/([a-z0-9]+)/")
+THROTTLES = ("RequestLimitExceeded", "SlowDown", "ServiceUnavailable", "InternalError")
+OURS = ("CreateFleet", "DescribeInstances", "TerminateInstances", "DescribeSpotPriceHistory")
+App = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+
+
+@dataclass
+class Call:
+    """One request; `at` in seconds of the monotonic clock, `outcome` is ok or an error's code."""
+
+    at: float
+    service: str
+    operation: str
+    caller: str
+    params: dict[str, Any]
+    outcome: str = "unanswered"
+
+
+@dataclass
+class Fault:
+    """What is to go wrong at the calls that it matches."""
+
+    service: str
+    operation: str
+    what: str = ""
+    times: int = 1
+    after: int = 0
+    match: str = ""
+    caller: str = ""
+    before: Callable[[Call], None] | None = None
+    done: Callable[[Call], None] | None = None
+    until: float = field(default=float("inf"))
+
+
+class AwsLab:
+    """A running lab. What tests order and ask for stands here; ec2.py says how EC2 behaves."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.calls: list[Call] = []
+        self.instance_env: dict[str, str] = {}
+        self.minute = 1.0  # seconds that a minute of `shutdown +N` lasts
+        self._faults: list[Fault] = []
+        self._lock = threading.Lock()
+        self._s3 = s3_server.Lab(create_backend_app("s3"))
+        self._moto: App = create_backend_app("ec2")
+        moto_api_backend.reset()
+        self._server = make_server(
+            "127.0.0.1", 0, self._serve, threaded=True, request_handler=s3_server.Handler
+        )
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        self.env = {
+            "AWS_ENDPOINT_URL": self.url,
+            "AWS_ACCESS_KEY_ID": LAUNCHER,
+            "AWS_SECRET_ACCESS_KEY": "secret",
+            "AWS_REGION": REGION,
+            "AWS_DEFAULT_REGION": REGION,
+            **NO_CONFIG,
+        }
+        self.bucket, self.template = "lab", "spot-backtest"
+        self.ec2 = self._furnish()
+        self.instances = self.ec2.instances
+        self.subnets = self.ec2.subnets
+        self.calls.clear()
+
+    @property
+    def invisible(self) -> float:
+        """Seconds until a launched instance is known everywhere."""
+        return self.ec2.invisible
+
+    @invisible.setter
+    def invisible(self, seconds: float) -> None:
+        self.ec2.invisible = seconds
+
+    def role_key(self, instance: str) -> str:
+        """Return the access key id of an instance's role."""
+        return ROLE + instance.removeprefix("i-").upper()
+
+    def capacity(self, pools: Mapping[tuple[str, str], str | None], market: str = "spot") -> None:
+        """Let pools (type, subnet) have room (None), or none for the reason that is given."""
+        for (kind, subnet), problem in pools.items():
+            self.ec2.full[kind, subnet, market] = problem
+
+    def no_capacity(self, code: str = "InsufficientInstanceCapacity", market: str = "spot") -> None:
+        """Let every pool of a market be without room, unless capacity() says otherwise."""
+        self.ec2.nowhere[market] = code
+
+    def prices(self, prices: Mapping[tuple[str, str], float]) -> None:
+        """Set prices by type and zone, in USD an hour."""
+        self.ec2.price.update(prices)
+
+    def fault(self, service: str, operation: str, what: str = "", **how: Any) -> Fault:
+        """Order a fault at the next calls of an operation, `*` for any.
+
+        `what` is an error's code, drop-before, drop-after, hang, or outage:SECONDS, in which
+        nothing of the service answers. `before` and `done` are called with the call before and
+        after its effect; `after` calls that match are let pass, `times` calls are hit.
+        """
+        if what.startswith("outage:"):
+            seconds = float(what.partition(":")[2])
+            how |= {"until": time.monotonic() + seconds, "times": 1 << 30}
+            what = "drop-before"
+        made = Fault(service, operation, what, **how)
+        with self._lock:
+            self._faults.append(made)
+        return made
+
+    def heal(self) -> None:
+        """Forget all faults."""
+        with self._lock:
+            self._faults.clear()
+
+    def reclaim(self, instance: str, notice: float | None) -> None:
+        """Take an instance back, with so many seconds' notice or with none."""
+        self.ec2.reclaim(self.instances[instance], notice)
+
+    def alive(self) -> list[str]:
+        """Return the instances that have not ended."""
+        return [i.id for i in self.instances.values() if i.state in ("pending", "running")]
+
+    def close(self) -> None:
+        """End every instance, then the server."""
+        for instance in list(self.instances.values()):
+            instance.machine.kill()
+        self._server.shutdown()
+        self._server.server_close()
+
+    def _furnish(self) -> Ec2:
+        keys = {"aws_access_key_id": LAUNCHER, "aws_secret_access_key": "secret"}
+        session = boto3.session.Session(**keys, region_name=REGION)
+        session.client("s3", endpoint_url=self.url).create_bucket(
+            Bucket=self.bucket, CreateBucketConfiguration={"LocationConstraint": REGION}
+        )
+        ec2 = session.client("ec2", endpoint_url=self.url)
+        self._user_data = (ROOT / "infrastructure" / "bootstrap.sh").read_bytes()
+        template = {
+            "LaunchTemplateName": self.template,
+            "LaunchTemplateData": {
+                "ImageId": "ami-12c6146b",
+                "UserData": base64.b64encode(self._user_data).decode(),
+                "InstanceInitiatedShutdownBehavior": "terminate",
+                "MetadataOptions": {"HttpTokens": "required", "InstanceMetadataTags": "enabled"},
+                "IamInstanceProfile": {"Name": "spot-backtest"},
+            },
+        }
+        ec2.create_launch_template(**template)
+        rows = ec2.describe_subnets()["Subnets"]
+        subnets = {row["SubnetId"]: row["AvailabilityZone"] for row in rows}
+        return Ec2(subnets, template, self._machine)
+
+    def _machine(self, instance: LabInstance) -> Any:
+        from tests.lab.machine import Machine
+
+        return Machine(instance, self._user_data, self.folder / instance.id, self)
+
+    def _serve(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
+        length = int(environ.get("CONTENT_LENGTH") or 0)
+        found = CREDENTIAL.search(environ.get("HTTP_AUTHORIZATION", ""))
+        key, service = found.groups() if found else ("", "s3")
+        if service == "ec2":
+            body = environ["wsgi.input"].read(length)
+            operation, params = ec2_wire.request(dict(parse_qsl(body.decode(), True)))
+            environ["wsgi.input"] = BytesIO(body)
+        else:
+            operation, params = _s3_call(environ)
+        call = Call(time.monotonic(), service, operation, self._caller(key), params)
+        with self._lock:
+            self.calls.append(call)
+        fault = self._due(call)
+        if fault and fault.before:
+            fault.before(call)
+        what = fault.what if fault else ""
+        if what in ("drop-before", "hang"):
+            if what == "hang":
+                threading.Event().wait(s3_server.HANG)
+            self._s3._drop(environ)
+        if what and what != "drop-after":
+            call.outcome = what
+            if service == "s3":
+                environ["wsgi.input"].read(length)
+            return self._refuse(start, service, what)
+        answer: list[Any] = []
+        reply = self._ec2 if service == "ec2" else self._s3
+        parts = reply(environ, lambda *given: answer.extend(given))
+        done = b"".join(parts)
+        code = re.search(rb"<Code>([^<]+)</Code>", done)
+        call.outcome = "ok" if answer[0][0] in "23" else (code[1].decode() if code else answer[0])
+        if fault and fault.done:
+            fault.done(call)
+        if what == "drop-after":
+            self._s3._drop(environ)
+        start(*answer)
+        return [done]
+
+    def _ec2(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
+        body = environ["wsgi.input"].getvalue()
+        operation, params = ec2_wire.request(dict(parse_qsl(body.decode(), True)))
+        if operation not in OURS:
+            return self._moto(environ, start)
+        name = re.sub(r"(?<!^)([A-Z])", r"_\1", operation).lower()
+        try:
+            answer = ec2_wire.answer(operation, getattr(self.ec2, name)(params))
+        except Ec2Error as error:
+            answer = ec2_wire.refusal(error.code, error.message)
+            start("400 Bad Request", [("Content-Length", str(len(answer)))])
+            return [answer]
+        start("200 OK", [("Content-Type", "text/xml"), ("Content-Length", str(len(answer)))])
+        return [answer]
+
+    def _refuse(self, start: Callable[..., Any], service: str, code: str) -> Iterable[bytes]:
+        status = "503 Service Unavailable" if code in THROTTLES else "403 Forbidden"
+        if service == "ec2":
+            body = ec2_wire.refusal(code, "ordered by a test")
+        else:
+            body = s3_server.ERROR.format(code).encode()
+        start(status, [("Content-Length", str(len(body)))])
+        return [body]
+
+    def _due(self, call: Call) -> Fault | None:
+        with self._lock:
+            for fault in self._faults:
+                if (
+                    fault.times > 0
+                    and fault.service in (call.service, "*")
+                    and fault.operation in (call.operation, "*")
+                    and fault.caller in (call.caller, "")
+                    and fault.match in str(call.params)
+                    and time.monotonic() < fault.until
+                ):
+                    if fault.after > 0:
+                        fault.after -= 1
+                        continue
+                    fault.times -= 1
+                    return fault
+        return None
+
+    def _caller(self, key: str) -> str:
+        if key.startswith(ROLE):
+            return "i-" + key.removeprefix(ROLE).lower()
+        return "launcher" if key == LAUNCHER else key
+
+
+def _s3_call(environ: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Return S3's name for a request, and its bucket and key (API_Operations_Amazon_S3.html)."""
+    path = environ["PATH_INFO"].encode("latin-1").decode()  # PEP 3333
+    bucket, _, key = path.lstrip("/").partition("/")
+    query, method = parse_qs(environ["QUERY_STRING"], True), environ["REQUEST_METHOD"]
+    copied = "HTTP_X_AMZ_COPY_SOURCE" in environ
+    if "uploadId" in query:
+        names = {"PUT": "UploadPartCopy" if copied else "UploadPart",
+                 "POST": "CompleteMultipartUpload", "DELETE": "AbortMultipartUpload"}  # fmt: skip
+        name = names.get(method, "ListParts")
+    elif method == "POST":
+        name = "CreateMultipartUpload" if "uploads" in query else "DeleteObjects"
+    elif not key:
+        name = {"GET": "ListObjectsV2", "PUT": "CreateBucket", "HEAD": "HeadBucket"}[method]
+    else:
+        name = f"{method.capitalize()}Object" if not copied else "CopyObject"
+    return name, {"Bucket": bucket, "Key": unquote(key)}
+
+
+@contextmanager
+def aws_lab(folder: Path) -> Iterator[AwsLab]:
+    """Run a lab; whatever it launched has ended when the block has."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lab = AwsLab(folder)
+    try:
+        yield lab
+    finally:
+        lab.close()

@@ -1,0 +1,104 @@
+"""Runs on instances of the lab: a committed copy of the tool, a table of its own, the entry."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from shim.store import Store, open_store
+from tests.entry import Done
+from tests.lab.aws import AwsLab
+from tests.lab.patches import patches
+from tests.repositories import commit_all
+from tests.stages import DATE, Table
+
+# What a person waits for, in seconds; nothing that is proven depends on it.
+PACE = {
+    "shim.follow": "POLL, LOOK = 0.1, 0.3",
+    "shim.ec2": "PAUSE = 0.1",
+    "shim.ship": "EVERY = 0.3",
+    "shim.guest": "PACE = Pace(notice=0.1, record=0.3, margin=1.0)",
+}
+SPOT = """
+[spot]
+launch_template = "{template}"
+types = ["c5.large", "m5.large"]
+subnets = {subnets}
+backoff = 1
+{more}
+"""
+
+
+class Spot:
+    """The entry of a copy of the tool, with a lab's AWS and a table in a repository of its own."""
+
+    def __init__(self, aws: AwsLab, tool: Path, folder: Path, **section: Any) -> None:
+        self.aws, self.tool, self.folder = aws, tool, folder
+        self.uri = f"s3://{aws.bucket}/some prefix"
+        self.work = folder / "work"
+        self.work.mkdir(parents=True)
+        self.store: Store = open_store(self.uri)
+        self.table = Table(self.work, self.store)
+        values = {"attempts": 3, **section}
+        more = "\n".join(f"{key} = {json.dumps(value)}" for key, value in values.items())
+        self.table.head = SPOT.format(
+            template=aws.template, subnets=json.dumps(list(aws.subnets)), more=more
+        )
+        self.change()
+
+    def change(self, texts: Mapping[str, str] | None = None) -> None:
+        """Let texts change modules of the shim, here and on instances, beside the pace."""
+        self.changed = patches(self.folder / "patches", {**PACE, **(texts or {})})
+        self.aws.instance_env = {"SPOT_BACKTEST_PYTHON": sys.executable, **self.changed}
+
+    def command(self, *words: str) -> list[str]:
+        """Return the entry's command line for the table, the store and the date."""
+        given = ["--pipeline", str(self.table.path), "--store", self.uri]
+        on = ["--on", "spot", "--date", DATE]
+        entry = ["bash", str(self.tool / "spot_backtest.sh")]
+        return [*entry, *on, *given, *words]
+
+    def env(self, **more: str) -> dict[str, str]:
+        """Return the launcher's environment."""
+        own = {"SPOT_BACKTEST_PYTHON": sys.executable, "PATH": os.environ["PATH"]}
+        return {**own, **self.aws.env, **self.changed, **more}
+
+    def start(self, *words: str, **env: str) -> subprocess.Popen[str]:
+        """Commit the table and start the entry."""
+        commit_all(self.work)
+        return subprocess.Popen(
+            self.command(*words),
+            env=self.env(**env),
+            cwd=self.work,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def run(self, *words: str, **env: str) -> Done:
+        """Run the entry to its end."""
+        return self.end(self.start(*words, **env))
+
+    def end(self, launcher: subprocess.Popen[str], timeout: float = 60) -> Done:
+        """Return how a launcher ended."""
+        out, err = launcher.communicate(timeout=timeout)
+        return Done(launcher.returncode, out, err)
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return every launch record of the date, the oldest first."""
+        keys = [o.key for o in self.store.list(f"backtest/{DATE}/_stages/_launches/")]
+        found = [self.store.read(key) for key in sorted(keys)]
+        return [json.loads(there[0]) for there in found if there]
+
+    def console(self, instance: str | None = None) -> str:
+        """Return what the log of an instance, or of all of them, holds."""
+        ids = [instance] if instance else list(self.aws.instances)
+        logs = [self.aws.instances[name].machine.folder / "log" for name in ids]
+        return "\n".join(log.read_text(errors="replace") for log in logs if log.exists())

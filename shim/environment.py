@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from shim import reclaim
 from shim.errors import PipelineError
 from shim.plan import Plan, StagePlan
 
 
-def child_environment(plan: Plan, stage: StagePlan, artifacts: str) -> dict[str, str]:
-    """Return the variables of a stage's command; `artifacts` is its private directory.
+def child_environment(
+    plan: Plan, stage: StagePlan, artifacts: str, checkpoint: str
+) -> dict[str, str]:
+    """Return the variables of a stage's command, with its private directory and its checkpoint's.
 
     A variable that was injected wins over the file, and the run's own names over both: a file
     cannot move a run to another date. Raises PipelineError if the file cannot be read.
@@ -22,9 +25,11 @@ def child_environment(plan: Plan, stage: StagePlan, artifacts: str) -> dict[str,
         "STAGE": stage.name,
         "EXECUTION_ID": plan.execution_id,
         "ARTIFACTS_DIR": artifacts,
+        "CHECKPOINT_DIR": checkpoint,
         "ARTIFACTS_URI": f"{plan.store}/{plan.run_prefix}".rstrip("/"),
     }
-    env.pop("DRY_RUN", None)
+    for name in ("DRY_RUN", reclaim.LAUNCH, reclaim.NOTICE):
+        env.pop(name, None)
     if plan.dry_run:
         env["DRY_RUN"] = "1"
     return env

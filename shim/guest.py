@@ -21,7 +21,7 @@ from datetime import datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from shim import clock, launch
+from shim import clock, launch, reclaim
 from shim.errors import BusyError, ShimError
 from shim.imds import Imds, Notice, UnreachableError
 from shim.launch import LOG_SLUG, Record
@@ -31,7 +31,6 @@ from shim.sinks import say
 from shim.store import Store, open_store
 
 ROOT = Path(__file__).resolve().parent.parent
-RECLAIMED = 75
 SETTLING = 60.0  # seconds from TERM to KILL: a stage has ten, its log a minute to be shipped
 CLOSING = 900.0  # seconds for which the record is tried to be closed
 PAUSE = 2.0  # seconds between two tries
@@ -126,8 +125,8 @@ class _Guest:
             "RUN_DATE": self.plan.run_date,
             "EXECUTION_ID": self.plan.execution_id,
             "SPOT_PIPELINE": _here(self.plan, self.values).pipeline,
-            "SPOT_LAUNCH": self.values["launch"],
-            "SPOT_RECLAIM": str(self.marker),
+            reclaim.LAUNCH: self.values["launch"],
+            reclaim.NOTICE: str(self.marker),
         }
 
     def _watch(self, child: subprocess.Popen[bytes], wake: int) -> None:
@@ -210,8 +209,8 @@ class _Guest:
         """Close the record once the log is whole. Raises the store's error after CLOSING s."""
         code = status if status >= 0 else 128 - status
         outcome, why = "failed" if code else "committed", None
-        if code and self.notice:
-            outcome, code = "reclaimed", RECLAIMED
+        if self.notice and code and (code == reclaim.CODE or self.stopped is not None):
+            outcome, code = "reclaimed", reclaim.CODE
             why = f"EC2 announced: {self.notice.action} at {clock.iso(self.notice.at)}"
         elif code and self.stopped is not None:
             late = clock.utc_now() >= datetime.fromisoformat(self.values["deadline"])

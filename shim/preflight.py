@@ -55,7 +55,7 @@ def _command(plan: Plan, stage: StagePlan) -> Iterator[ShimError]:
     words = [fields.fill(part, values) for part in stage.command]
     root = Path(plan.root)
     try:
-        path = child_environment(plan, stage, "").get("PATH")
+        path = child_environment(plan, stage, "", "").get("PATH")
     except PipelineError as error:
         yield error
         return

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from shim import clock, liveness
+from shim import clock, liveness, reclaim
 from shim.errors import BusyError, RecordError, ShimError
 from shim.pipeline import RESERVED
 from shim.plan import Plan
@@ -138,6 +138,7 @@ class Attempt(Receipt):
             "execution_id": plan.execution_id,
             "attempt": attempt,
             "code_version": plan.code_version,
+            **({"launch": launched} if (launched := reclaim.launch()) else {}),
         }
         super().__init__(store, receipt_key(plan.run_prefix, stage, attempt), values)
         self.plan, self.stage, self.id = plan, stage, attempt

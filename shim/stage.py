@@ -10,16 +10,30 @@ import tempfile
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from shim import artifacts, clock, commit, fields, liveness, needs, process, record, redact, ship
+from shim import (
+    artifacts,
+    clock,
+    commit,
+    fields,
+    liveness,
+    needs,
+    outcome,
+    process,
+    reclaim,
+    record,
+    redact,
+    ship,
+)
+from shim.checkpoint import Checkpoint
 from shim.commit import Artifact, Commit
 from shim.detach import STOPPING, Lifeline, detached, signal_name
 from shim.environment import child_environment
 from shim.errors import RecordError, ShimError
 from shim.meter import meter
+from shim.outcome import Result
 from shim.plan import Plan, StagePlan
 from shim.process import Ended
 from shim.sinks import say
@@ -35,21 +49,6 @@ class StoppedError(ShimError):
     def __init__(self, stage: str, why: str, code: int) -> None:
         super().__init__(f"{stage} was stopped before its commit ({why})", "nothing is committed")
         self.code = code
-
-
-@dataclass
-class Result:
-    """What the closing table shows of a stage: outcome, seconds, where its log is."""
-
-    outcome: str = "failed"
-    seconds: float = 0.0
-    log: str = "-"
-
-    def write(self, report: Path | None) -> None:
-        """Write it as three lines to a file, for the entry."""
-        if report:
-            with suppress(OSError):  # the closing table then says less; the status stays
-                report.write_text(f"{self.outcome}\n{self.seconds:.0f}\n{self.log}\n")
 
 
 def run(plan: Plan, stage: StagePlan, report: Path | None = None, parent: int | None = None) -> int:
@@ -129,6 +128,7 @@ class _Run:
         self.private = folder / PRIVATE
         self.store = open_store(plan.store)
         self.attempt = record.Attempt(self.store, plan, stage.name, attempt)
+        self.checkpoint = Checkpoint(self.store, plan, stage, folder, self._tell)
 
     def go(self) -> int:
         try:
@@ -161,18 +161,19 @@ class _Run:
         """Run the attempt and close its receipt, however it ends."""
         shipper = _shipper(self.store, self.plan, self.stage, self.log)
         details: dict[str, Any] = {}
-        outcome, code = "failed", ShimError.code
+        how, code = "failed", ShimError.code
         try:
             commits = self._needs()
             ended = self._command(commits)
+            self.checkpoint.close(save=ended.code != 0 and not self.attempt.superseded.is_set())
             details |= {"log_bytes": ended.bytes, "log_lost": ended.lost}
             if self.attempt.superseded.is_set():
                 self.attempt.beat()  # raises and says why
             if ended.code == 0:
                 self._commit(commits)
-            outcome, code = _outcome(ended), ended.code
+            how, code = outcome.of(ended, bool(self.lifeline.stop))
             if code != 0:
-                self._tell(f"{outcome}, exit code {code}; its log is {shipper.uri}", always=True)
+                self._tell(f"{how}, exit code {code}; its log is {shipper.uri}", always=True)
         except BaseException as error:
             code = error.code if isinstance(error, ShimError) else ShimError.code
             details["error"] = str(error) if isinstance(error, ShimError) else repr(error)
@@ -181,19 +182,19 @@ class _Run:
             raise
         finally:
             shipped = shipper.finish(SHIP_LAST)
-            self.result.outcome = outcome
+            self.result.outcome = how
             self.result.log = shipper.uri if shipped else str(self.log)
-            self._close(outcome, code, log=self.result.log, **details)
+            self._close(how, code, log=self.result.log, **details)
             if shipped:
                 self.log.unlink(missing_ok=True)
         return code
 
-    def _close(self, outcome: str, code: int, **details: Any) -> None:
+    def _close(self, how: str, code: int, **details: Any) -> None:
         """Close the receipt; a failure here must not replace the stage's own status."""
         if self.attempt.superseded.is_set():
             return  # it was closed as lost by the attempt that took over
         try:
-            self.attempt.close(outcome, code, **details)
+            self.attempt.close(how, code, **details)
         except ShimError as error:
             self._tell(f"its receipt stays open: {error}", always=True)
 
@@ -208,7 +209,9 @@ class _Run:
             self.brought = artifacts.bring_in(
                 self.store, self.plan, self.stage, commits, self.private
             )
-        env = child_environment(self.plan, self.stage, str(self.private))
+        self.checkpoint.open()
+        kept = str(self.checkpoint.folder)
+        env = child_environment(self.plan, self.stage, str(self.private), kept)
         values = {"python": sys.executable, "artifacts_dir": str(self.private)}
         command = [fields.fill(part, values) for part in self.stage.command]
         self._tell(f"attempt {self.attempt.id}, timeout {self.stage.timeout} s")
@@ -247,6 +250,7 @@ class _Run:
         self._still_mine()
         self._write_commit(commits, published)
         self._tell(f"committed {len(published)} artifacts")
+        self.checkpoint.forget()
 
     def _write_commit(
         self, commits: Mapping[str, Commit | None], published: Mapping[str, Artifact]
@@ -278,6 +282,8 @@ class _Run:
             self.attempt.beat()
         if self.lifeline.front_died:
             raise StoppedError(self.stage.name, "its caller was killed", 128 + signal.SIGKILL)
+        if reclaim.noticed():
+            return  # the command succeeded, and there may be time to commit what it made
         for number in STOPPING.intersection(self.lifeline.hear()):
             raise StoppedError(self.stage.name, signal_name(number), 128 + number)
         if self.lifeline.addressed:
@@ -286,14 +292,3 @@ class _Run:
     def _tell(self, text: str, always: bool = False) -> None:
         if always or not self.plan.quiet:
             say(f"{self.stage.name}: {text}")
-
-
-def _outcome(ended: Ended) -> str:
-    """Return the outcome in one word or two, for the receipt and the closing table."""
-    if ended.code == 0:
-        return "committed"
-    if ended.how == "exited":
-        return "failed"
-    if ended.how == "signalled" and ended.signal:
-        return f"died of {signal_name(ended.signal)}"
-    return ended.how

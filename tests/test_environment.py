@@ -14,7 +14,7 @@ from shim.plan import Plan
 from shim.store import open_store
 from tests.stages import DATE, Table
 
-INJECTED = {"RUN_DATE", "STAGE", "EXECUTION_ID", "ARTIFACTS_DIR", "ARTIFACTS_URI"}
+INJECTED = {"RUN_DATE", "STAGE", "EXECUTION_ID", "ARTIFACTS_DIR", "CHECKPOINT_DIR", "ARTIFACTS_URI"}
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def plan(tmp_path: Path) -> Plan:
 def given(plan: Plan, text: str) -> dict[str, str]:
     """Return the stage's environment for the text of the env_file."""
     Path(plan.root, "settings.env").write_text(text)
-    return child_environment(plan, plan.stage("backtest"), "/private")
+    return child_environment(plan, plan.stage("backtest"), "/private", "/kept")
 
 
 @pytest.mark.parametrize("name", sorted(INJECTED | {"DRY_RUN"}))
@@ -45,7 +45,7 @@ def test_no_file_and_no_caller_sets_the_runs_own_names(
 
     assert seen["RUN_DATE"] == DATE
     assert {seen[key] for key in INJECTED} == {
-        DATE, "backtest", "nightly-1", "/private", f"{plan.store}/backtest/{DATE}"
+        DATE, "backtest", "nightly-1", "/private", "/kept", f"{plan.store}/backtest/{DATE}"
     }  # fmt: skip
     assert seen.get("DRY_RUN") == ("1" if dry_run else None)
 
@@ -95,5 +95,5 @@ def test_a_file_that_cannot_be_read_is_named(plan: Plan) -> None:
         if text:
             Path(plan.root, "settings.env").write_bytes(text)
         with pytest.raises(PipelineError, match=r"settings\.env .*the env_file of") as refused:
-            child_environment(plan, plan.stage("backtest"), "/private")
+            child_environment(plan, plan.stage("backtest"), "/private", "/kept")
         assert refused.value.code == 78

@@ -20,11 +20,11 @@ LEVELS: dict[str, tuple[str, ...]] = {
     ),
     "doing": (
         *("spot", "instance", "spot_preflight", "follow", "reap", "fleet", "closing", "guest"),
-        *("stage", "preflight", "capture", "asl", "meter", "process", "detach"),
+        *("stage", "outcome", "preflight", "capture", "asl", "meter", "process", "detach"),
     ),
     "keeping": (
         *("artifacts", "needs", "commit", "ec2", "launch", "record", "liveness", "environment"),
-        *("bundle", "archive", "checkpoint", "imds"),
+        *("bundle", "checkpoint", "imds", "reclaim"),
         *("ship", "sinks", "redact", "s3", "upload", "aws", "directory", "store"),
     ),
     "knowing": (
@@ -79,6 +79,9 @@ MODULES = sorted((ROOT / "shim").rglob("*.py"))
 FILES = {path.name for path in (ROOT / "shim").glob("*.py")}
 PYTHON = [*MODULES, *sorted((ROOT / "examples").rglob("*.py"))]
 SHELL = [ROOT / "spot_backtest.sh", *sorted((ROOT / "infrastructure").rglob("*.sh"))]
+# The Python in bootstrap.sh signs requests and arms a deadline, both of which need the time; it
+# names nothing by it (the date of its log is the record's).
+HEREDOC = re.compile(r"<<'PYTHON'\n.*?\nPYTHON\n", re.DOTALL)
 SHELL_CLOCK = re.compile(
     r"(?:^|[;&|({`!]|\b(?:then|do|else|if|while|until|command|exec|env)\s)\s*"
     r"(?:\w+=\S*\s+)*(?:/\S*/)?date(?=$|[\s;&|)`'\"])"
@@ -213,7 +216,7 @@ def test_only_the_clock_reads_the_clock(path: Path) -> None:
 @pytest.mark.parametrize("path", SHELL, ids=str)
 def test_no_script_reads_the_clock(path: Path) -> None:
     """I01: the date reaches the shell as data; SECONDS, which counts durations, is not a clock."""
-    assert shell_clock_reads(path.read_text()) == []
+    assert shell_clock_reads(HEREDOC.sub("", path.read_text())) == []
 
 
 @pytest.mark.parametrize(

@@ -194,7 +194,7 @@ def test_a_file_of_variables_does_not_change_the_date(table: str) -> None:
     with patch.dict("os.environ", {"HOME": "/injected"}):
         found = planned("--pipeline", table, env={"RUN_DATE": "2026-05-17"})
         plan = Plan.from_json(json.dumps(found))
-        env = child_environment(plan, plan.stages[0], "/private")
+        env = child_environment(plan, plan.stages[0], "/private", "/kept")
     assert (plan.run_date, plan.run_date_source) == ("2026-05-17", "RUN_DATE")
     assert (env["RUN_DATE"], env["STAGE"]) == ("2026-05-17", "a")
     assert (env["COLOUR"], env["HOME"]) == ("blue", "/injected")

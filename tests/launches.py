@@ -51,6 +51,10 @@ class Spot:
         )
         self.change()
 
+    def reopen(self) -> None:
+        """Use the store at `uri`."""
+        self.store = self.table.store = open_store(self.uri)
+
     def change(self, texts: Mapping[str, str] | None = None) -> None:
         """Let texts change modules of the shim, here and on instances, beside the pace."""
         self.changed = patches(self.folder / "patches", {**PACE, **(texts or {})})

@@ -1,0 +1,180 @@
+"""A launcher that dies at any point of its conversation with AWS, and what the next one finds."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.children import until
+from tests.entry import Done
+from tests.lab.aws import AwsLab, Call
+from tests.launches import Spot
+from tests.stages import PREFIX
+
+MARK = "TEST_LAUNCHER"
+QUICK = [
+    ("CreateFleet", 1, "before"),
+    ("CreateFleet", 1, "done"),
+    ("TerminateInstances", 0, "before"),
+]
+
+
+@pytest.fixture
+def spot(aws: AwsLab, tool: Path, tmp_path: Path) -> Spot:
+    """A stage that counts how often it committed its result."""
+    made = Spot(aws, tool, tmp_path / "spot")
+    made.table.stage("a")
+    return made
+
+
+def launchers(mark: Path) -> Iterator[int]:
+    """Return every process that a launcher has started here, supervisors too."""
+    wanted = f"{MARK}={mark}".encode()
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if wanted in (folder / "environ").read_bytes().split(b"\0"):
+                yield int(folder.name)
+        except OSError:
+            continue
+
+
+def kill_all(mark: Path) -> None:
+    """End a launcher and all of its processes at once, as a crash of its machine does."""
+    for number in (signal.SIGSTOP, signal.SIGKILL):  # none sees another one die
+        for pid in launchers(mark):
+            try:
+                os.kill(pid, number)
+            except ProcessLookupError:
+                continue
+
+
+def crash(spot: Spot, operation: str, after: int, when: str, mark: Path) -> bool:
+    """Run a launcher that dies before or after the effect of a call; return whether it did."""
+    died = threading.Event()
+
+    def die(_: Call) -> None:
+        kill_all(mark)
+        died.set()
+
+    spot.aws.fault(
+        "*", operation, "drop-before" if when == "before" else "drop-after",
+        after=after, caller="launcher", **{when: die},
+    )  # fmt: skip
+    spot.run(EXECUTION_ID="once", **{MARK: str(mark)})
+    spot.aws.heal()
+    return died.is_set()
+
+
+def recovered(spot: Spot) -> Done:
+    """Run the same command again and check what is left of both."""
+    done = spot.run(EXECUTION_ID="once")
+    assert done.code == 0, done.err + spot.console()
+    assert until(lambda: spot.aws.alive() == [])
+    assert spot.table.commit("a") is not None
+    assert {record["state"] for record in spot.records()} == {"closed"}
+    assert {receipt["state"] for receipt in spot.table.receipts("a")} <= {"closed"}
+    assert len(spot.store.read(f"{PREFIX}_stages/a.json") or ()) == 2
+    return done
+
+
+@pytest.mark.parametrize(("operation", "after", "when"), QUICK)
+def test_a_launcher_that_dies_around_its_request_leaves_no_instance_to_its_successor(
+    spot: Spot, tmp_path: Path, operation: str, after: int, when: str
+) -> None:
+    """I06: the record was there first, so the instance is found and ended; one commit."""
+    assert crash(spot, operation, after, when, tmp_path)
+    recovered(spot)
+
+
+@pytest.mark.slow
+def test_a_launcher_that_dies_between_any_two_calls_is_recovered_from(
+    aws: AwsLab, tool: Path, tmp_path: Path
+) -> None:
+    """I06: before and after the effect of each call that a clean run makes, up to its end."""
+    clean = Spot(aws, tool, tmp_path / "clean")
+    clean.table.stage("a")
+    assert clean.run().code == 0
+    calls = [call.operation for call in aws.calls if call.caller == "launcher"]
+    first = {name: calls.index(name) for name in calls}
+    changing = [i for i, name in enumerate(calls) if not name.startswith(("Get", "List", "Head"))]
+    points = sorted({*changing, *first.values(), len(calls) - 1})
+    died = 0
+    for point in points:
+        for when in ("before", "done"):
+            spot = Spot(aws, tool, tmp_path / f"{point}-{when}")
+            spot.uri = f"s3://{aws.bucket}/{point}-{when}"
+            spot.reopen()
+            spot.table.stage("a")
+            died += crash(spot, "*", point, when, tmp_path / f"{point}-{when}")
+            recovered(spot)
+    assert died >= 2 * len(points) - 4  # the last calls come in another number each time
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_launcher_that_is_ended_ends_its_instance(
+    spot: Spot, tmp_path: Path, number: signal.Signals
+) -> None:
+    """I06: by a person, by a service manager, and untold: its session outlives it."""
+    spot.table.stage("b", f"touch {tmp_path}/begun; sleep 60")
+    launcher = spot.start("--only-stages", "b")
+    until(lambda: (tmp_path / "begun").exists())
+
+    os.killpg(launcher.pid, number) if number == signal.SIGKILL else launcher.send_signal(number)
+    done = spot.end(launcher)
+
+    assert done.code == (-9 if number == signal.SIGKILL else 128 + number), done.err
+    assert until(lambda: spot.aws.alive() == [])
+    until(lambda: spot.records()[0]["state"] == "closed")
+    assert spot.records()[0]["outcome"] == "ended"
+    assert {receipt["state"] for receipt in spot.table.receipts("b")} == {"closed"}
+
+
+def test_of_two_launchers_for_one_stage_and_date_one_is_told_who_is_at_it(
+    spot: Spot, tmp_path: Path
+) -> None:
+    """Exit 75, before an instance is asked for; the other one commits."""
+    spot.table.stage("b", f"touch {tmp_path}/begun; while ! [ -e {tmp_path}/go ]; do sleep 0.05; "
+                     'done; echo b > "$ARTIFACTS_DIR/b.txt"')  # fmt: skip
+    first = spot.start("--only-stages", "b", EXECUTION_ID="first")
+    until(lambda: (tmp_path / "begun").exists())
+
+    second = spot.run("--only-stages", "b", EXECUTION_ID="second")
+    (tmp_path / "go").touch()
+    done = spot.end(first)
+
+    assert second.code == 75, second.err
+    assert "is run by execution first" in second.err
+    assert "./spot_backtest.sh follow s3://" in second.err
+    assert done.code == 0, done.err
+    assert len(spot.aws.instances) == 1
+
+
+def test_what_is_past_its_deadline_or_abandoned_is_found_by_its_tags_and_ended(
+    spot: Spot, tmp_path: Path
+) -> None:
+    """I06: --dry-run prints it first; a launch at work is left alone."""
+    spot.table.stage("b", f"touch {tmp_path}/begun; sleep 60")
+    launcher = spot.start("--only-stages", "b", **{MARK: str(tmp_path)})
+    until(lambda: (tmp_path / "begun").exists())
+    (name,) = spot.aws.alive()
+
+    def reap(*words: str) -> str:
+        command = ["bash", str(spot.tool / "spot_backtest.sh"), "reap", *words]
+        done = subprocess.run(command, env=spot.env(), capture_output=True, text=True, check=True)
+        return done.stdout
+
+    assert reap().startswith(f"{name}  kept: at work until ")
+    kill_all(tmp_path)
+    spot.end(launcher)
+    assert reap("--dry-run") == f"{name}  would end: its launcher is gone\n"
+    assert spot.aws.alive() == [name]
+    assert reap() == f"{name}  ended: its launcher is gone\n"
+    assert spot.aws.alive() == []
+    assert spot.records()[0]["outcome"] == "lost"
+    assert reap() == ""

@@ -30,7 +30,7 @@ lock: ## resolve pyproject.toml into requirements/*.txt (UPGRADE=--upgrade for n
 	$(resolve) --group example --constraint requirements/dev.txt --output-file requirements/example.txt >/dev/null
 	$(resolve) --constraint requirements/dev.txt --output-file requirements/run.txt >/dev/null
 
-readme: ## put the entry's help into the README
+readme: ## put the help into the README, and bootstrap.sh into the launch template
 	. infrastructure/environment.sh
 	python=$$(environment_python "$$PWD")
 	"$$python" .ci/readme.py

@@ -1,8 +1,12 @@
-"""Put the entry's help into the README, between its marks: `make readme`; a test compares them."""
+"""Put what is shown twice where it is shown again: `make readme`; tests compare both.
+
+The entry's help goes into the README, bootstrap.sh into the launch template as its user data.
+"""
 
 import os
 import re
 import subprocess
+import textwrap
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -23,6 +27,14 @@ def embedded(readme: str, name: str, text: str) -> str:
     return marks.sub(lambda m: f"{m[1]}```text\n{text.rstrip()}\n```\n{m[2]}", readme)
 
 
+def with_user_data(template: str, script: str) -> str:
+    """Return the launch template with a script as its user data, a YAML literal."""
+    block = re.compile(r"(?<=          Fn::Base64: \|\n).*?(?=\n  LauncherPolicy:)", re.DOTALL)
+    return block.sub(lambda _: textwrap.indent(script, " " * 12), template)
+
+
 if __name__ == "__main__":
     path = ROOT / "README.md"
     path.write_text(embedded(path.read_text(), "help", help_text()))
+    script, path = (ROOT / "infrastructure" / n for n in ("bootstrap.sh", "launch_template.yaml"))
+    path.write_text(with_user_data(path.read_text(), script.read_text()))

@@ -232,7 +232,8 @@ def once(method, url, path, headers, region):
             for piece in iter(lambda: stream.read(1 << 20), b""):
                 digest.update(piece)
         body = open(path, "rb")
-        headers = dict(headers, **{"content-length": str(os.path.getsize(path))})
+        size, kind = str(os.path.getsize(path)), "application/octet-stream"
+        headers = dict(headers, **{"content-length": size, "content-type": kind})
     now = dt.datetime.now(dt.timezone.utc)
     headers = signed(method, url, headers, digest.hexdigest(), region, credentials(), now)
     asked = urllib.request.Request(url, data=body, headers=headers, method=method)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -66,6 +67,7 @@ class AwsLab:
         self.folder = folder
         self.calls: list[Call] = []
         self.instance_env: dict[str, str] = {}
+        self.place = ""  # a folder's name, where instances are to have the same path one by one
         self.minute = 1.0  # seconds that a minute of `shutdown +N` lasts
         self._faults: list[Fault] = []
         self._lock = threading.Lock()
@@ -160,12 +162,12 @@ class AwsLab:
             Bucket=self.bucket, CreateBucketConfiguration={"LocationConstraint": REGION}
         )
         ec2 = session.client("ec2", endpoint_url=self.url)
-        self._user_data = (ROOT / "infrastructure" / "bootstrap.sh").read_bytes()
+        self.user_data = (ROOT / "infrastructure" / "bootstrap.sh").read_bytes()
         template = {
             "LaunchTemplateName": self.template,
             "LaunchTemplateData": {
                 "ImageId": "ami-12c6146b",
-                "UserData": base64.b64encode(self._user_data).decode(),
+                "UserData": base64.b64encode(self.user_data).decode(),
                 "InstanceInitiatedShutdownBehavior": "terminate",
                 "MetadataOptions": {"HttpTokens": "required", "InstanceMetadataTags": "enabled"},
                 "IamInstanceProfile": {"Name": "spot-backtest"},
@@ -179,7 +181,10 @@ class AwsLab:
     def _machine(self, instance: LabInstance) -> Any:
         from tests.lab.machine import Machine
 
-        return Machine(instance, self._user_data, self.folder / instance.id, self)
+        folder = self.folder / (self.place or instance.id)
+        if self.place:
+            shutil.rmtree(folder, ignore_errors=True)
+        return Machine(instance, self.user_data, folder, self)
 
     def _serve(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
         length = int(environ.get("CONTENT_LENGTH") or 0)

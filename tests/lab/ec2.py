@@ -79,6 +79,7 @@ class Ec2:
         self.full: dict[tuple[str, str, str], str | None] = {}  # (type, subnet, market)
         self.nowhere: dict[str, str] = {}  # market: error
         self.price: dict[tuple[str, str], float] = {}  # (type, zone)
+        self.tagged: dict[str, str] = {}  # what tags are, whatever was asked for
         self.invisible = 0.3  # seconds until a launched instance is known everywhere
         self.instances: dict[str, LabInstance] = {}
         self._answered: dict[str, tuple[str, dict[str, Any]]] = {}
@@ -232,7 +233,7 @@ class Ec2:
             for row in asked.get("TagSpecifications") or []
             if row["ResourceType"] == "instance"
             for tag in row["Tags"]
-        }
+        } | self.tagged
         zone = self.subnets[subnet]
         made = LabInstance(
             id=f"i-{secrets.token_hex(8)}0",

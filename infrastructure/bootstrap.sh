@@ -61,8 +61,8 @@ environment() {
     [[ $(environment_probe "$candidate") == ok ]] || continue
     name=$("$candidate" -I "$HELPER" name "$entry" "${locks[@]}") && break
   done
-  if [[ -n $name ]] && helper get "$name" "$SPOT_HOME/environment" &&
-    tar -C "$entry" -xzf "$SPOT_HOME/environment" && environment_whole "$entry" "${locks[@]}"; then
+  if [[ -n $name ]] && helper get "$name" "$SPOT_HOME/environment" \
+    && tar -C "$entry" -xzf "$SPOT_HOME/environment" && environment_whole "$entry" "${locks[@]}"; then
     say "restored $name" >&2
     printf '%s\n' "$entry/.venv/bin/python"
     return
@@ -73,8 +73,8 @@ environment() {
   for lock in "${locks[@]:1}"; do
     environment_add "$entry" "$entry/.venv/bin/python" "$lock" || return
   done
-  if [[ -n $name ]] && tar -C "$entry" -czf "$SPOT_HOME/environment" .venv &&
-    helper put "$name" "$SPOT_HOME/environment"; then
+  if [[ -n $name ]] && tar -C "$entry" -czf "$SPOT_HOME/environment" .venv \
+    && helper put "$name" "$SPOT_HOME/environment"; then
     say "archived $name" >&2
   fi
   cat -- "$SPOT_HOME/python"
@@ -257,7 +257,9 @@ def do_seconds():
     left = int(tag("spot-backtest:seconds", r"[0-9]{1,7}"))
     text = tag("spot-backtest:deadline", r"[0-9TZ:+.-]{19,40}").replace("Z", "+00:00")
     until = dt.datetime.fromisoformat(text) - dt.datetime.now(dt.timezone.utc)
-    print(max(1, min(left, int(until.total_seconds()))))
+    until = int(until.total_seconds())
+    # A wall clock that disagrees with the launcher's must neither end the instance nor keep it.
+    print(until if 0 < until < left else left)
 
 
 def do_record():

@@ -47,7 +47,8 @@ class End:
 class Follower:
     """Follows one launch. `show` gets the log's bytes, `tell` lines for a person.
 
-    `wait` waits for so many seconds, or raises when the follower is to stop.
+    `wait` waits for so many seconds, or raises when the follower is to stop. `ends` is the
+    deadline by the monotonic clock, for who knows it: a wall clock may be set meanwhile.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Follower:
         show: Callable[[bytes], None],
         tell: Callable[[str], None],
         wait: Callable[[float], None],
+        ends: float | None = None,
     ) -> None:
         self._store, self._ec2, self._record = store, ec2, record
         self._show, self._tell, self._wait = show, tell, wait
@@ -66,6 +68,7 @@ class Follower:
         self._state = ""
         self._looked = float("-inf")
         self._away: float | None = None  # since when something has not answered
+        self._ends = ends
 
     def end(self) -> End:
         """Return how the launch ended, once it has.
@@ -90,6 +93,9 @@ class Follower:
 
     def _look(self) -> End | None:
         values = self._record.load()
+        if self._ends is None:
+            left = datetime.fromisoformat(values["deadline"]) - clock.utc_now()
+            self._ends = time.monotonic() + left.total_seconds()
         self._log(values)
         if values["state"] == "closed":
             return _closed(values)
@@ -102,11 +108,13 @@ class Follower:
         if instance.state in (*GONE, "stopped") and not (instance.state == "missing" and young):
             values = self._record.load()  # it may have been closed just before the end
             self._log(values)
-            return _closed(values) if values["state"] == "closed" else _gone(values, instance)
+            overdue = time.monotonic() > self._ends
+            return _closed(values) if values["state"] == "closed" else _gone(instance, overdue)
         if instance.state == "shutting-down":
             self._looked = float("-inf")  # its end is near
-        late = (clock.utc_now() - _deadline(values)).total_seconds()
-        return End("timed out", 124, "it ran past its deadline") if late > OVERDUE else None
+        if time.monotonic() < self._ends + OVERDUE:
+            return None
+        return End("timed out", 124, "it ran past its deadline")
 
     def _say_state(self, values: Mapping[str, Any], instance: Instance) -> None:
         state = instance.state
@@ -139,7 +147,7 @@ def _closed(values: Mapping[str, Any]) -> End:
     return End(values["outcome"], LOST if code is None else code, values.get("error") or "")
 
 
-def _gone(values: Mapping[str, Any], instance: Instance) -> End:
+def _gone(instance: Instance, overdue: bool) -> End:
     """Return what the end of an instance means whose record is open."""
     why = f"{instance.id} is {instance.state}: {instance.reason or 'no reason'}"
     if instance.message:
@@ -148,10 +156,6 @@ def _gone(values: Mapping[str, Any], instance: Instance) -> End:
         return End("reclaimed", 75, why)
     if instance.reason in NO_CAPACITY:
         return End("no capacity", 75, why)
-    if clock.utc_now() > _deadline(values):
-        return End("timed out", 124, f"{why}, after its deadline {values['deadline']}")
+    if overdue:
+        return End("timed out", 124, f"{why}, after its deadline {instance.deadline}")
     return End("lost", LOST, f"{why}, before its stages had ended")
-
-
-def _deadline(values: Mapping[str, Any]) -> datetime:
-    return datetime.fromisoformat(values["deadline"])

@@ -194,8 +194,9 @@ class OneLaunch:
 
     def _follow(self) -> End:
         where = self._context
+        ends = (self._began or time.monotonic()) + where.spot.max_runtime
         return Follower(
-            self._store, self._ec2, self._seen, where.show, where.tell, where.wait
+            self._store, self._ec2, self._seen, where.show, where.tell, where.wait, ends
         ).end()
 
     def _finish(self, end: End) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from shim.store import Store, open_store
+from tests import launches
 from tests.lab import S3Lab, fake_credentials, s3_lab
 from tests.lab.aws import AwsLab, aws_lab
 from tests.lab.stepfunctions import Engine, engine
@@ -94,6 +95,7 @@ def aws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[AwsLab]:
             monkeypatch.setenv(name, value)
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", "the tests")
         yield found
+        launches.end_all()
 
 
 @pytest.fixture(scope="session")

@@ -6,11 +6,12 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from shim.store import Store, open_store
+from tests.children import until
 from tests.entry import Done
 from tests.lab.aws import AwsLab
 from tests.lab.patches import patches
@@ -32,6 +33,16 @@ subnets = {subnets}
 backoff = 1
 {more}
 """
+STARTED: list[subprocess.Popen[str]] = []
+
+
+def end_all() -> None:
+    """End every launcher that a failed test has left; its session notices and ends the rest."""
+    for launcher in STARTED:
+        if launcher.poll() is None:
+            launcher.kill()
+        launcher.communicate()
+    STARTED.clear()
 
 
 class Spot:
@@ -75,7 +86,7 @@ class Spot:
     def start(self, *words: str, **env: str) -> subprocess.Popen[str]:
         """Commit the table and start the entry."""
         commit_all(self.work)
-        return subprocess.Popen(
+        launcher = subprocess.Popen(
             self.command(*words),
             env=self.env(**env),
             cwd=self.work,
@@ -85,6 +96,19 @@ class Spot:
             text=True,
             start_new_session=True,
         )
+        STARTED.append(launcher)
+        return launcher
+
+    def until(self, launcher: subprocess.Popen[str], found: Callable[[], Any]) -> Any:
+        """Poll while a launcher runs; its last words are the failure's if it ends."""
+
+        def look() -> Any:
+            value = found()
+            if not value and launcher.poll() is not None:
+                raise AssertionError(f"{self.end(launcher)}\n{self.console()}")
+            return value
+
+        return until(look)
 
     def run(self, *words: str, **env: str) -> Done:
         """Run the entry to its end."""

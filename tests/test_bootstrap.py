@@ -81,7 +81,7 @@ def test_the_deadline_is_armed_before_anything_else(spot: Spot) -> None:
     done = spot.run()
     assert done.code == 0, done.err
     (instance,) = spot.aws.instances.values()
-    calls = instance.machine.calls()  # type: ignore[attr-defined]  the lab's own
+    calls = instance.machine.calls()
     assert calls[0][0] == "systemd-run"
     assert "--on-active=1800s" in calls[0]
     seconds = next(word for word in calls[1] if word.startswith("--on-active="))

@@ -6,6 +6,7 @@ import importlib.util
 import re
 from pathlib import Path
 
+import click
 import pytest
 
 from shim import errors
@@ -46,7 +47,9 @@ def test_every_option_in_the_readme_exists() -> None:
 def test_every_command_is_in_the_readme_and_every_one_there_exists() -> None:
     """The table of commands and the command line name the same commands."""
     named = set(re.findall(r"^\| `\./spot_backtest\.sh ([a-z]+)", README, re.MULTILINE))
-    assert named == {name for name, command in cli.commands.items() if not command.hidden}
+    with click.Context(cli) as ctx:
+        found = {name: cli.get_command(ctx, name) for name in cli.list_commands(ctx)}
+    assert named == {name for name, command in found.items() if command and not command.hidden}
 
 
 def test_every_exit_code_of_an_error_is_in_the_readme() -> None:

@@ -151,6 +151,7 @@ def test_what_no_later_try_can_mend_is_not_called_lack_of_capacity(
 
 def test_an_answer_without_an_instance_and_without_an_error_is_a_failure() -> None:
     """I36: no id is a failure, and so is an empty list of them."""
-    for instances in ([], [{"InstanceIds": []}]):
+    empty: list[list[dict[str, list[str]]]] = [[], [{"InstanceIds": []}]]
+    for instances in empty:
         with pytest.raises(PreflightError, match="no instance and no error"):
             fleet.answer({"FleetId": "fleet-1", "Instances": instances, "Errors": []})

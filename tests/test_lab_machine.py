@@ -129,7 +129,7 @@ def test_a_cut_is_seen_by_nobody_inside(launch: Launch) -> None:
     seen: list[str] = []
 
     def found() -> init.Found:
-        now = init.find(ran.machine.init_pid, "")
+        now = init.find(ran.machine.init_pid, None)
         seen.append("".join(now.values()))
         return now
 
@@ -137,6 +137,13 @@ def test_a_cut_is_seen_by_nobody_inside(launch: Launch) -> None:
     dead = next(number for number, states in enumerate(seen) if len(states) < 5)
     assert set(seen[0]) == {"R", "S"}
     assert seen[dead - 1] == "TTTTT"
+
+
+@pytest.mark.parametrize("mark", ["", "=", "SPOT_HOME="])
+def test_a_mark_that_every_process_has_is_refused(mark: str) -> None:
+    """What follows a search is SIGKILL."""
+    with pytest.raises(ValueError, match="marks no process"):
+        init.find(None, mark)
 
 
 def test_a_cut_is_no_shutdown_and_may_come_twice(launch: Launch) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import parse_qs, parse_qsl, unquote
 
 import boto3
-from moto.moto_api._internal import moto_api_backend
+from moto.moto_api._internal.models import moto_api_backend
 from moto.moto_server.werkzeug_app import create_backend_app
 from werkzeug.serving import make_server
 
@@ -156,14 +156,16 @@ class AwsLab:
         self._server.server_close()
 
     def _furnish(self) -> Ec2:
-        keys = {"aws_access_key_id": LAUNCHER, "aws_secret_access_key": "secret"}
-        session = boto3.session.Session(**keys, region_name=REGION)
+        session = boto3.session.Session(
+            aws_access_key_id=LAUNCHER, aws_secret_access_key="secret", region_name=REGION
+        )
+        place: Any = {"LocationConstraint": REGION}
         session.client("s3", endpoint_url=self.url).create_bucket(
-            Bucket=self.bucket, CreateBucketConfiguration={"LocationConstraint": REGION}
+            Bucket=self.bucket, CreateBucketConfiguration=place
         )
         ec2 = session.client("ec2", endpoint_url=self.url)
         self.user_data = (ROOT / "infrastructure" / "bootstrap.sh").read_bytes()
-        template = {
+        template: dict[str, Any] = {
             "LaunchTemplateName": self.template,
             "LaunchTemplateData": {
                 "ImageId": "ami-12c6146b",

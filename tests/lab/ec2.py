@@ -50,6 +50,7 @@ class MachineLike(Protocol):
     def kill(self) -> None: ...
     def notice(self, action: str, at: datetime) -> None: ...
     def pids(self) -> list[int]: ...
+    def calls(self) -> list[list[str]]: ...
 
 
 @dataclass
@@ -183,6 +184,10 @@ class Ec2:
             self.end(instance, RECLAIMED)
             return
         instance.machine.notice("terminate", datetime.now(UTC) + timedelta(seconds=notice))
+        self.reclaim_after(instance, notice)
+
+    def reclaim_after(self, instance: LabInstance, notice: float) -> None:
+        """Take an instance back after so many seconds, untold."""
         timer = threading.Timer(notice, self.end, [instance, RECLAIMED])
         timer.daemon = True
         timer.start()
@@ -198,7 +203,8 @@ class Ec2:
 
     def _launch(self, asked: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
         market = asked["TargetCapacitySpecification"].get("DefaultTargetCapacityType", "on-demand")
-        errors, room = [], []
+        errors: list[dict[str, Any]] = []
+        room: list[tuple[float, int, str, str]] = []
         for override in config.get("Overrides") or [{}]:
             for kind in _types(override):
                 for subnet in [override["SubnetId"]] if "SubnetId" in override else self.subnets:
@@ -242,7 +248,7 @@ class Ec2:
             zone=zone,
             market=market,
             tags=tags,
-            machine=None,  # type: ignore[arg-type]  made below, from this very instance
+            machine=None,  # type: ignore[arg-type] # made below, from this very instance
             price=self.costs(kind, zone, market),
         )
         made.machine = self._make(made)

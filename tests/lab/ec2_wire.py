@@ -62,16 +62,16 @@ def _parsed(shape: Any, prefix: str, form: Mapping[str, str]) -> Any:
                 found[name] = value
         return found or None
     if shape.type_name == "list":
-        rows = []
+        rows: list[Any] = []
         while (row := _parsed(shape.member, f"{prefix}.{len(rows) + 1}", form)) is not None:
             rows.append(row)
         return rows or None
     text = form.get(prefix)
     if text is None:
         return None
-    return {"integer": int, "boolean": "true".__eq__, "double": float}.get(shape.type_name, str)(
-        text
-    )
+    if shape.type_name == "boolean":
+        return text == "true"
+    return {"integer": int, "double": float}.get(shape.type_name, str)(text)
 
 
 def _rendered(shape: Shape, value: Any) -> str:

@@ -17,6 +17,7 @@ import contextlib
 import ctypes
 import json
 import os
+import re
 import select
 import signal
 import subprocess
@@ -34,11 +35,14 @@ PAUSE = 0.002
 Found = dict[int, str]  # the state of each process, as in proc(5); an ancestor before its children
 
 
-def find(root: int | None, mark: str) -> Found:
+def find(root: int | None, mark: str | None) -> Found:
     """Return the live processes below `root`, and those that were started with the variable `mark`.
 
-    The second for those whose parent ended in the moment when it was looked at.
+    The second for those whose parent ended in the moment when it was looked at. A mark is
+    NAME=value: an empty one would be found in the environment of every process.
     """
+    if mark is not None and not re.fullmatch(r"\w+=.+", mark):
+        raise ValueError(f"{mark!r} marks no process")
     parents: dict[int, int] = {}
     states: Found = {}
     for entry in os.listdir("/proc"):  # noqa: PTH208 - some thousand times in a test
@@ -54,7 +58,8 @@ def find(root: int | None, mark: str) -> Found:
     for pid in order:  # grows while it is read
         order += families.get(pid, [])
     known = {*order, os.getpid()}
-    order += [pid for pid in states if pid not in known and _is_marked(pid, mark.encode())]
+    if mark is not None:
+        order += [pid for pid in states if pid not in known and _is_marked(pid, mark.encode())]
     return {pid: states[pid] for pid in order if pid != root and states.get(pid, "Z") not in "ZX"}
 
 

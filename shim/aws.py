@@ -120,7 +120,9 @@ class Connection:
         now = time.monotonic()
         self._began = self._began or now
         if not self._answered and now - self._began > LAST_ATTEMPT:
-            raise PreflightError(f"{self._uri}: no answer from {request.url}", NETWORK)
+            late = PreflightError(f"{self._uri}: no answer from {request.url}", NETWORK)
+            late.passing = True
+            raise late
 
     def _answer(self, error: exceptions.ClientError, writing: bool) -> ShimError:
         code = error_code(error)
@@ -136,7 +138,9 @@ class Connection:
             hint = HINTS.get(code, HINTS["AccessDenied"])
             return AccessError(f"{message} (credentials: {self._source()})", hint)
         hint = "try again; if it stays, see health.aws.amazon.com" if status >= 500 else ""
-        return (RecordError if writing else PreflightError)(message, hint)
+        made = (RecordError if writing else PreflightError)(message, hint)
+        made.passing = status >= 500
+        return made
 
     def _failure(self, error: exceptions.BotoCoreError, writing: bool) -> ShimError:
         message = f"{self._uri}: {error}".rstrip(".")
@@ -145,7 +149,9 @@ class Connection:
         if isinstance(error, exceptions.NoRegionError | exceptions.InvalidRegionError):
             return AccessError(message, REGION)
         if isinstance(error, UNREACHED):
-            return PreflightError(message, NETWORK)
+            made = PreflightError(message, NETWORK)
+            made.passing = True
+            return made
         return (RecordError if writing else PreflightError)(message)
 
     def _source(self) -> str:

@@ -101,6 +101,8 @@ def write(store: Store, prefix: str, commit: Commit, before: str | None) -> Comm
         there = store.put(key(prefix, commit.stage), body, before or ABSENT)
     except Conflict as error:
         winner = read(store, prefix, commit.stage)
+        if winner and winner.attempt == commit.attempt:
+            return winner  # it was written, and the answer was lost
         who = f"attempt {winner.attempt} of {winner.execution_id}" if winner else "another attempt"
         raise BusyError(
             f"{commit.stage} at {commit.run_date} was committed by {who} meanwhile; "

@@ -9,10 +9,12 @@ from collections.abc import Iterable
 class ShimError(Exception):
     """A failure that the user can read and act on.
 
-    `code` is the exit code (see the table in README.md), `hint` says what to do.
+    `code` is the exit code (see the table in README.md), `hint` says what to do; `passing` that
+    nobody answered, so that the same call may succeed later.
     """
 
     code = 70
+    passing = False
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)

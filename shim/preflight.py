@@ -9,10 +9,12 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from shim import clock, fields, needs
+from shim import clock, fields, needs, reclaim
+from shim.endure import Enduring
 from shim.environment import child_environment
 from shim.errors import AccessError, PipelineError, PreflightError, ShimError
 from shim.plan import Plan, StagePlan
+from shim.sinks import say
 from shim.store import ABSENT, Store, open_store
 
 PROBES = "_tmp/"  # in the store, outside of every run prefix
@@ -32,6 +34,8 @@ def check(plan: Plan) -> list[ShimError]:
         problems += _temporary()
     try:
         store = open_store(plan.store)
+        if reclaim.launch():  # on an instance nobody is there to be told at once
+            store = Enduring(store, lambda: None, say)
         _writable(store)
         if plan.store.startswith("s3://"):
             problems += _clock(store)

@@ -187,6 +187,8 @@ def _claim(store: Store, plan: Plan, stage: str, mine: Mapping[str, Any]) -> Non
         others = _open_attempts(store, plan, claim.get("open", {}), found and found[1])
         if others is None:
             continue
+        if others.get(stage, {}).get("attempt") == mine["attempt"]:
+            return  # it was written, and the answer was lost
         for name, other in others.items():
             if name == stage or other.get("execution_id") != plan.execution_id:
                 raise BusyError(

@@ -30,6 +30,7 @@ from shim import (
 from shim.checkpoint import Checkpoint
 from shim.commit import Artifact, Commit
 from shim.detach import STOPPING, Lifeline, detached, signal_name
+from shim.endure import Enduring
 from shim.environment import child_environment
 from shim.errors import RecordError, ShimError
 from shim.meter import meter
@@ -126,9 +127,11 @@ class _Run:
         self.plan, self.stage, self.lifeline, self.result = plan, stage, lifeline, result
         self.folder, self.log = folder, folder / f"{stage.name}.log"
         self.private = folder / PRIVATE
-        self.store = open_store(plan.store)
-        self.attempt = record.Attempt(self.store, plan, stage.name, attempt)
-        self.checkpoint = Checkpoint(self.store, plan, stage, folder, self._tell)
+        store = open_store(plan.store)
+        self.store = Enduring(store, self._go_on, self._tell)
+        # Their threads try again by themselves.
+        self.attempt = record.Attempt(store, plan, stage.name, attempt)
+        self.checkpoint = Checkpoint(store, plan, stage, folder, self._tell)
 
     def go(self) -> int:
         try:
@@ -136,7 +139,10 @@ class _Run:
                 self.result.outcome = "kept"
                 self._tell("its commit verifies; it is not repeated (--resume)")
                 return 0
-            self.attempt.open()
+            if reclaim.launch():
+                self.store.again(self.attempt.open)  # nobody is there to be told at once
+            else:
+                self.attempt.open()
             return self._closed()
         finally:
             shutil.rmtree(self.private, ignore_errors=True)
@@ -159,7 +165,7 @@ class _Run:
 
     def _closed(self) -> int:
         """Run the attempt and close its receipt, however it ends."""
-        shipper = _shipper(self.store, self.plan, self.stage, self.log)
+        shipper = _shipper(open_store(self.plan.store), self.plan, self.stage, self.log)
         details: dict[str, Any] = {}
         how, code = "failed", ShimError.code
         try:
@@ -194,7 +200,7 @@ class _Run:
         if self.attempt.superseded.is_set():
             return  # it was closed as lost by the attempt that took over
         try:
-            self.attempt.close(how, code, **details)
+            self.store.again(lambda: self.attempt.close(how, code, **details))
         except ShimError as error:
             self._tell(f"its receipt stays open: {error}", always=True)
 
@@ -273,7 +279,7 @@ class _Run:
 
     def _still_mine(self) -> None:
         """Raise if this attempt must not publish: superseded, or told to end."""
-        self.attempt.beat()
+        self.store.again(self.attempt.beat)
         self._go_on()
 
     def _go_on(self) -> None:

@@ -24,7 +24,7 @@ LEVELS: dict[str, tuple[str, ...]] = {
     ),
     "keeping": (
         *("artifacts", "needs", "commit", "ec2", "launch", "record", "liveness", "environment"),
-        *("bundle", "checkpoint", "imds", "reclaim"),
+        *("bundle", "checkpoint", "endure", "imds", "reclaim"),
         *("ship", "sinks", "redact", "s3", "upload", "aws", "directory", "store"),
     ),
     "knowing": (

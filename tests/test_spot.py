@@ -62,6 +62,22 @@ def test_one_instance_for_all_stages_leaves_what_a_run_here_leaves(spot: Spot) -
     assert spot.aws.alive() == []
 
 
+def test_one_instance_for_each_stage_leaves_what_a_run_here_leaves(spot: Spot) -> None:
+    """I01, I14: as a state machine calls it: three launches, one date, execution and code."""
+    for stage in STAGES:
+        done = spot.run("--only-stages", stage, EXECUTION_ID="one")
+        assert done.code == 0, done.err + spot.console()
+
+    here = f"s3://{spot.aws.bucket}/here"
+    same = spot.run("--on", "here", "--store", here, EXECUTION_ID="one")
+    assert same.code == 0, same.err
+
+    assert artifacts(open_store(here)) == artifacts(spot.store)
+    assert committed(open_store(here)) == committed(spot.store)
+    assert len(spot.aws.instances) == 3
+    assert spot.aws.alive() == []
+
+
 def test_a_launch_is_told_while_it_lasts_and_costed_when_it_is_over(spot: Spot) -> None:
     """The log of the instance, its states and pool here; the price in the record and the table."""
     zone = next(iter(spot.aws.subnets.values()))
@@ -107,6 +123,32 @@ def test_a_pool_with_room_is_found_in_one_request_and_the_rest_is_said(spot: Spo
     assert done.code == 0, done.err + spot.console()
     (instance,) = spot.aws.instances.values()
     assert (instance.type, instance.subnet) == ("m5.large", subnets[2])
+
+
+def test_a_type_below_the_floor_is_refused_before_the_launch(
+    aws: AwsLab, tool: Path, tmp_path: Path
+) -> None:
+    """I08: one type of the table has 4 GiB, and 8 are asked for."""
+    spot = Spot(aws, tool, tmp_path / "spot", vcpus=2, memory="8 GiB")
+    spot.table.three()
+
+    done = spot.run()
+
+    assert done.code == 78, done.err
+    assert "the type c5.large has 2 vCPUs and 4096 MiB" in done.err
+    assert (spot.aws.instances, spot.records()) == ({}, [])
+
+
+def test_an_instance_that_nobody_knows_at_first_is_waited_for(spot: Spot) -> None:
+    """I33: what was launched can be unknown to EC2 for a while."""
+    spot.aws.invisible = 3.0
+
+    done = spot.run("--only-stages", "backtest")
+
+    assert done.code == 0, done.err + spot.console()
+    unknown = [c for c in spot.aws.calls if c.outcome == "InvalidInstanceID.NotFound"]
+    assert unknown, "it was asked for too late"
+    assert len(spot.aws.instances) == 1
 
 
 def test_without_capacity_anywhere_it_is_75_with_each_pools_reason(spot: Spot) -> None:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.children import until
-from tests.lab.aws import AwsLab
+from shim import commit
+from tests.children import read, until
+from tests.lab.aws import AwsLab, Call
 from tests.launches import Spot
 from tests.stages import DATE, PREFIX
 
@@ -35,6 +37,10 @@ def spot(aws: AwsLab, tool: Path, tmp_path: Path) -> Spot:
 def begun(folder: Path) -> bool:
     """Return whether the stage has begun."""
     return (folder / "begun").exists()
+
+
+def _begun_times(folder: Path, times: int) -> bool:
+    return read(folder / "begun").count(b"x") == times
 
 
 def receipts(spot: Spot, stage: str) -> list[dict[str, Any]]:
@@ -68,6 +74,48 @@ def test_a_reclaim_is_launched_again_in_another_pool_with_the_same_date_executio
     assert kept["outcome"] == "committed"
     assert (lost["run_date"], lost["code_version"]) == (kept["run_date"], kept["code_version"])
     assert "again" in done.out
+
+
+def test_a_reclaim_while_it_publishes_leaves_half_of_it_to_nobody(
+    aws: AwsLab, tool: Path, tmp_path: Path
+) -> None:
+    """I09: between two artifacts, untold; the next launch publishes all and commits once."""
+    spot = Spot(aws, tool, tmp_path / "spot")
+    names = [f"{name}.txt" for name in "pqr"]
+    spot.table.stage("a", produces=names)
+
+    def take_back(call: Call) -> None:
+        assert spot.table.commit("a") is None
+        aws.reclaim(call.caller, None)
+
+    aws.fault("s3", "PutObject", "drop-after", match=f"{PREFIX}q.txt", done=take_back)
+    done = spot.run()
+
+    assert done.code == 0, done.err + spot.console()
+    assert [record["outcome"] for record in spot.records()] == ["reclaimed", "committed"]
+    there = spot.table.commit("a")
+    assert there is not None
+    assert sorted(there.artifacts) == names
+    assert commit.problems(spot.store, PREFIX, there, DATE) == []
+
+
+def test_two_reclaims_in_a_row_end_in_an_on_demand_instance(
+    aws: AwsLab, tool: Path, tmp_path: Path
+) -> None:
+    """I11, I40: the last launch is one that EC2 does not take back."""
+    spot = Spot(aws, tool, tmp_path / "spot", attempts=3, on_demand_last=True)
+    spot.table.stage("a", f"echo x >> {tmp_path}/begun; [ $(wc -l < {tmp_path}/begun) = 3 ] || "
+                     'sleep 60; echo a > "$ARTIFACTS_DIR/a.txt"')  # fmt: skip
+    launcher = spot.start()
+    for times in (1, 2):
+        spot.until(launcher, partial(_begun_times, tmp_path, times))
+        aws.reclaim(aws.alive()[0], None)
+    done = spot.end(launcher)
+
+    assert done.code == 0, done.err + spot.console()
+    assert [made.market for made in aws.instances.values()] == ["spot", "spot", "on-demand"]
+    outcomes = [record["outcome"] for record in spot.records()]
+    assert outcomes == ["reclaimed", "reclaimed", "committed"]
 
 
 def test_a_stage_that_finishes_after_the_notice_simply_finishes(

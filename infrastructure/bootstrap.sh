@@ -28,6 +28,16 @@ arm() {
   shutdown -h "+$((($1 + 59) / 60))"
 }
 
+# apart: goes on in a unit of its own, which a shutdown ends while the network is still there. That of user
+# data, cloud-final.service, has KillMode=process (systemd.kill(5)): it would leave this script and all that it
+# started to the SIGTERM that goes to whatever is left after the last unit.
+apart() {
+  local systemd=org.freedesktop.systemd1
+  busctl --quiet call "$systemd" "/${systemd//.//}" "$systemd.Manager" StartTransientUnit 'ssa(sv)a(sa(sv))' \
+    spot-backtest.scope fail 3 PIDs au 1 "$$" After as 1 network-online.target TimeoutStopUSec t 180000000 0 \
+    || say "systemd gives it no unit of its own; what a shutdown ends may not be able to say so"
+}
+
 say() {
   printf 'bootstrap: %s\n' "$1"
 }
@@ -93,6 +103,7 @@ main() {
   step='the start'
   mkdir -p -- "$SPOT_HOME" && exec >>"$SPOT_LOG" 2>&1 </dev/null
   arm "$FIRST" spot-backtest-first
+  apart
   trap leave EXIT
   trap 'exit 143' TERM INT HUP
   helper_text >"$HELPER" || exit
@@ -213,7 +224,7 @@ def store(method, key, path=None, **headers):
             return once(method, url, path, headers, region)
         except urllib.error.HTTPError as error:
             if error.code == 404:
-                raise Absent(key)
+                raise Absent("the store has no %s" % key)
             if error.code in (400, 401, 403, 412):
                 raise Refused("%s %s: %s %s" % (method, key, error.code, error.read(500)))
             why = error
@@ -329,12 +340,15 @@ def do_fail(why):
     date = re.search(r"backtest/(\.dry-run/)?([0-9-]{10})/", key)
     dry, day = (date.group(1) or "", date.group(2)) if date else ("", "unknown")
     log = "_ssm_logs/%sspot/%s/%s-bootstrap.log" % (dry, day, imds("meta-data/instance-id"))
-    store("PUT", prefix + log, LOG)
+    shipped = False
     while True:
         etag = store("GET", key, RECORD)
         record = load()
         if record["state"] != "open":
             return
+        if not shipped:
+            store("PUT", prefix + log, LOG)
+            shipped = True
         now = dt.datetime.now(dt.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
         record.update(state="closed", outcome="failed", code=69, closed=now, error=why, log=log)
         with open(RECORD, "w", encoding="utf-8") as stream:

@@ -121,6 +121,7 @@ def test_a_timer_is_stopped_by_its_unit_and_is_not_there_twice(launch: Launch) -
     "command",
     [
         *("shutdown -r now", "shutdown 23:00", "shutdown tomorrow", "systemctl restart x"),
+        *("busctl list",),
         *("systemd-run true", "systemd-run --on-active=1h", "systemd-run --scope --on-active=1 x"),
         *("systemd-run --on-active=soon true", "systemd-run --on-active=1 no-such-program"),
         f"systemd-run --on-active=1 true {'x' * 5000}",

@@ -1,11 +1,11 @@
 """The commands of a lab instance that end it or set a timer, instead of systemd's.
 
 Usage: python tests/lab/power.py FOLDER NAME ARGUMENT…
-NAME is shutdown, poweroff, systemd-run or systemctl. What it understands is a part of the manual
-pages' (shutdown(8), systemd-run(1), systemctl(1), systemd.time(7)); the rest is refused with exit
-1, so that nothing passes here that was not meant. A timer that waits is a file in FOLDER/timers,
-named for its unit (`shutdown` for a shutdown); without it nothing happens. When it is due is told
-to the instance's init, as a line of JSON through a FIFO.
+NAME is shutdown, poweroff, systemd-run, systemctl or busctl. What it understands is a part of the
+manual pages' (shutdown(8), systemd-run(1), systemctl(1), systemd.time(7)); the rest is refused with
+exit 1, so that nothing passes here that was not meant. A timer that waits is a file in
+FOLDER/timers, named for its unit (`shutdown` for a shutdown); without it nothing happens. When it
+is due is told to the instance's init, as a line of JSON through a FIFO.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-NAMES = ("shutdown", "poweroff", "systemd-run", "systemctl")
+NAMES = ("shutdown", "poweroff", "systemd-run", "systemctl", "busctl")
 CONTROL, TIMERS, SHUTDOWN = "control", "timers", "shutdown"
 LONGEST = 4096  # bytes that a FIFO takes in one piece (PIPE_BUF in pipe(7))
 Order = bytes
@@ -104,6 +104,15 @@ def systemctl(arguments: list[str], folder: Path) -> Order | None:
     return None
 
 
+def busctl(arguments: list[str]) -> None:
+    """Take a request for a unit of one's own, see busctl(1); no unit here is ended by itself.
+
+    Never the machine's own: it would put the processes of the lab into a unit of this system.
+    """
+    if "StartTransientUnit" not in arguments:
+        raise RefusedError(f"the lab has no busctl {' '.join(arguments)}")
+
+
 def span(text: str) -> float:
     """Return the seconds of a time span such as 90, 5min or 1h 30m, see systemd.time(7)."""
     parts = SPAN.findall(text)
@@ -121,6 +130,9 @@ def do(folder: Path, name: str, arguments: list[str]) -> Order | None:
         return systemd_run(arguments, folder)
     if name == "systemctl":
         return systemctl(arguments, folder)
+    if name == "busctl":
+        busctl(arguments)
+        return None
     return shutdown(["now"], folder)
 
 

@@ -29,8 +29,6 @@ from shim.sinks import say
 from shim.spot_table import Spot
 from shim.store import open_store
 
-LONGEST_PAUSE = 900.0  # seconds between two launches, however often the pause was doubled
-
 
 class StoppedError(ShimError):
     """The launcher was asked to end."""
@@ -101,7 +99,6 @@ class _Launcher:
 
     def _attempts(self, code: Bundle) -> int:
         shared = Context(self.spot, self.store, self.ec2, code, self._show, self._tell, self._wait)
-        pause = float(self.spot.backoff)
         last = self.spot.attempts
         for number in range(1, last + 1):
             plan = self.plan if number == 1 else self._left()
@@ -123,9 +120,9 @@ class _Launcher:
                 self.reclaimed.append(one.pool)
                 reap.end(self.ec2, [one.launched.instance], self._tell, self._wait, end.why)
             else:
-                self._tell(f"the pools are asked again in {pause:.0f} s")
+                pause = self.spot.pause(number)
+                self._tell(f"the pools are asked again in {pause} s")
                 self._wait(pause)
-                pause = min(2 * pause, LONGEST_PAUSE)
         return end.code
 
     def _left(self) -> Plan:

@@ -22,6 +22,8 @@ TAG_VALUE = re.compile(r"[A-Za-z0-9 +\-=._:/@]{0,256}")
 MOST_TAGS = 40  # of 50 (Using_Tags.html in the EC2 user guide); the rest is ours
 MOST_POOLS = 300  # overrides of an instant fleet (ec2-fleet-quotas: launch specifications)
 MOST_ATTEMPTS = 20
+LONGEST_PAUSE = 900  # seconds between two launches, however often the pause was doubled
+AFTER = 600  # seconds beyond its deadline until an instance is ended by others, and gone
 HEAD_START = 1800  # seconds beside the stages' timeouts: to boot, to restore, to end
 
 
@@ -45,6 +47,16 @@ class Spot:
     on_demand_last: bool
     max_price: str
     tags: tuple[str, ...]
+
+    @property
+    def longest(self) -> int:
+        """The seconds that all launches of a plan may take, with the waits between them."""
+        waits = sum(self.pause(number) for number in range(1, self.attempts))
+        return self.attempts * (self.max_runtime + AFTER) + waits
+
+    def pause(self, number: int) -> int:
+        """Return the wait after launch `number` that found no capacity, in seconds."""
+        return min(self.backoff << (number - 1), LONGEST_PAUSE)
 
 
 def parse(section: object, path: str, timeouts: int) -> Spot:

@@ -31,7 +31,7 @@ def test_three_stages_get_one_date_one_name_and_no_home(lab: Engine) -> None:
         launch = ["-m", "shim", "capture", "--slug", slug, "--log", log, "--", "bash"]
         assert list(ran.arguments) == [
             *launch,
-            *("spot_backtest.sh", "--on=here", f"--only-stages={slug}"),
+            *("spot_backtest.sh", "--on=spot", f"--only-stages={slug}"),
         ]
     assert found.messages == [
         ("Pipeline complete", f"Execution {name} of run date {DAY} is complete.")

@@ -27,7 +27,7 @@ STAND_IN = '#!/bin/sh\nprintf "%s\\0" "$RUN_DATE" "$EXECUTION_ID" "$PWD" "$@" >"
 def script(path: Path, folder: Path, **given: Any) -> dict[str, str]:
     """Return each state's script, as it would be in a folder of the test's."""
     before = [
-        f"cd {folder}" if line.startswith("cd ") else line
+        f"cd {folder}" if line.startswith("cd ") else line.replace("/etc/", f"{folder}/")
         for line in read(path)["state_machine"]["before"]
     ]
     rendering = render(built(path, {"before": before}), {**GIVEN, **given}, None, NAME)
@@ -66,7 +66,8 @@ def sandbox(tmp_path: Path) -> Path:
     python = folder / "python"
     python.write_text(STAND_IN.format(out=folder / "out"))
     python.chmod(0o755)
-    (folder / "weekly.env").write_text("RUN_DATE=1999-01-01\nEXECUTION_ID=other\n")
+    for name in ("weekly.env", "spot-backtest.env"):
+        (folder / name).write_text("RUN_DATE=1999-01-01\nEXECUTION_ID=other\n")
     return folder
 
 

@@ -76,7 +76,7 @@ def test_75_is_sent_again_with_the_same_date_and_doubled_waits(lab: Engine) -> N
     """A stage that was reclaimed twice, then ended well: one date, one name, three commands."""
     count = lab.folder / "reclaimed"
     script = f"echo x >>{count}; [ $(wc -l <{count}) -gt 2 ] || exit 75"
-    found = lab.run(definition(lab), INPUT, stages={"parity": script})
+    found = lab.run(definition(lab, tries=4, poll="5m"), INPUT, stages={"parity": script})
     assert found.status == "SUCCEEDED"
     assert stages(found) == ["backtest", *["parity"] * 3, "evaluator"]
     assert len({(ran.run_date, ran.execution_id) for ran in found.ran}) == 1

@@ -100,6 +100,25 @@ def test_an_execution_that_would_outlive_a_year_is_refused() -> None:
         built(WEEKLY, {"backoff": "24h", "tries": 12, "poll": "24h"})
 
 
+def test_a_launch_on_spot_has_the_time_of_all_its_instances() -> None:
+    """I28: SSM ends a launcher after its last instance, with the waits between them."""
+    spot = {"launch_template": "x", "types": ["c5.large"], "attempts": 3, "backoff": "10m"}
+    found = {**read(OURS), "spot": spot}
+    rows = table.parse(parse(found, OURS)).rows
+    for row in rows:
+        instances = 3 * (row.stage.timeout + 1800 + 600)
+        assert row.seconds == instances + 600 + 900
+        assert row.execution_timeout == row.seconds + 300
+    found["state_machine"] = {"on": "here"}
+    assert [row.seconds for row in table.parse(parse(found, OURS)).rows] == [
+        row.stage.timeout for row in rows
+    ]
+    found["state_machine"] = {"on": "spot", "poll": "5m"}
+    spot["attempts"] = 20
+    with pytest.raises(PipelineError, match=r"timeout of stage backtest .* all its launches"):
+        table.parse(parse(found, OURS))
+
+
 def command(*words: str | Path) -> tuple[int, str]:
     """Run `shim asl build` and return its code and what it said."""
     done = CliRunner().invoke(build_command, [str(word) for word in words])

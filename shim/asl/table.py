@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from shim import spot_table
 from shim.errors import PipelineError, nearest, shown
 from shim.fields import fill
 from shim.pipeline import Pipeline, Stage, duration
@@ -43,17 +44,18 @@ OWN = ("run_date", "input", "defaults", "check", "mode", "work", "command", "res
 class Row:
     """One stage as the definition starts it.
 
-    `launch` is the line that starts it, `skip` the boolean of the input that skips it, and
-    `execution_timeout` what SSM gets, in seconds.
+    `launch` is the line that starts it and `seconds` the longest that this may take, `skip` the
+    boolean of the input that skips it, and `execution_timeout` what SSM gets, in seconds.
     """
 
     stage: Stage
     launch: str
+    seconds: int
     skip: str
 
     @property
     def execution_timeout(self) -> int:
-        return self.stage.timeout + GRACE
+        return self.seconds + GRACE
 
 
 @dataclass(frozen=True)
@@ -138,11 +140,15 @@ def _rows(reader: Reader, pipeline: Pipeline, table: Mapping[str, Any]) -> list[
                 f"state of stage {stage.name} is {shown(stage.state)}",
                 "a state's name is up to 60 letters, digits, spaces, _ and -",
             )
-        row = Row(stage=stage, launch=filled, skip=f"skip_{stage.name.replace('-', '_')}")
+        seconds = stage.timeout
+        if on == "spot" and "{on}" in launch:
+            seconds = spot_table.parse(pipeline.spot, pipeline.path, stage.timeout).longest
+        row = Row(stage, filled, seconds, skip=f"skip_{stage.name.replace('-', '_')}")
         if row.execution_timeout > LONGEST_EXECUTION:
+            more = "" if seconds == stage.timeout else f", and all its launches {seconds} s"
             raise reader.wrong(
-                f"timeout of stage {stage.name} is {stage.timeout} s",
-                f"under SSM it is at most {LONGEST_EXECUTION - GRACE} s",
+                f"timeout of stage {stage.name} is {stage.timeout} s{more}",
+                f"under SSM it is at most {LONGEST_EXECUTION - GRACE} s in all",
             )
         if row.skip in skips:
             raise reader.wrong(

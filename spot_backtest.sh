@@ -2,7 +2,7 @@
 # Summary: run the stages of a batch pipeline, all under one run date.
 #
 # Usage:   spot_backtest.sh [OPTIONS]          plan, check, run every planned stage
-#          spot_backtest.sh COMMAND [ARGS...]  plan, preflight, stage, capture, follow, reap, asl;
+#          spot_backtest.sh COMMAND [ARGS...]  plan, preflight, stage, status, capture, follow, reap, asl;
 #                                              COMMAND --help
 #
 # The run date is --date, else RUN_DATE, else today in UTC. It is resolved once, before anything

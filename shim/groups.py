@@ -44,9 +44,12 @@ class Lazy(Commands):
 
 
 class Top(Lazy):
-    """All commands; those on instances are imported when they are called."""
+    """All commands; these are imported when they are called."""
 
-    MODULES: ClassVar = dict.fromkeys(("follow", "reap", "spot", "guest"), "shim.spot_commands")
+    MODULES: ClassVar = {
+        "status": "shim.status_command",
+        **dict.fromkeys(("follow", "reap", "spot", "guest"), "shim.spot_commands"),
+    }
 
 
 class Asl(Lazy):

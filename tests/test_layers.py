@@ -15,10 +15,11 @@ from tests.entry import ROOT
 # package is one room, which arranges its own files.
 LEVELS: dict[str, tuple[str, ...]] = {
     "entry": (
-        *("__main__", "cli", "groups", "spot_commands"),
+        *("__main__", "cli", "groups", "spot_commands", "status_command"),
         *("completion", "asking", "options", "printing", "show"),
     ),
     "doing": (
+        "status",
         *("spot", "instance", "spot_preflight", "follow", "reap", "fleet", "closing", "guest"),
         *("stage", "outcome", "preflight", "capture", "asl", "meter", "process", "detach"),
     ),

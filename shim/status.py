@@ -1,0 +1,257 @@
+"""What a store says of one run date: each stage's commit and attempts, and the launches.
+
+It only reads: commits are verified here as by every stage that builds on them, receipts and launch
+records are taken as they stand.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import PurePosixPath
+from typing import Any
+
+from shim import closing, commit, launch, liveness, record
+from shim.closing import Row
+from shim.errors import PreflightError, ShimError
+from shim.pipeline import RESERVED
+from shim.store import Object, Store
+
+
+@dataclass(frozen=True)
+class Committed:
+    """A commit; `problems` says why it does not verify, and is empty for one that does.
+
+    What an unreadable commit does not tell is None; `bytes` is the sum of its artifacts' sizes.
+    """
+
+    execution_id: str | None
+    attempt: str | None
+    committed: str | None
+    artifacts: int | None
+    bytes: int | None
+    problems: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Attempted:
+    """An attempt by its receipt: `state` is fresh, silent or gone while it is open, then closed.
+
+    `silent` is the age of an open receipt in seconds by the store's clock.
+    """
+
+    attempt: str
+    state: str
+    execution_id: str | None
+    host: str | None
+    opened: str | None
+    silent: float | None
+    closed: str | None
+    outcome: str | None
+    code: int | None
+    error: str | None
+
+
+@dataclass(frozen=True)
+class StageStatus:
+    """One stage: its commit, the newest attempt that is open, and the newest that is closed."""
+
+    stage: str
+    commit: Committed | None
+    running: Attempted | None
+    last: Attempted | None
+
+    @property
+    def verified(self) -> bool:
+        """Whether there is a commit that verifies."""
+        return self.commit is not None and not self.commit.problems
+
+    @property
+    def state(self) -> str:
+        """In a word: committed, changed, running, silent, the last outcome, or nothing."""
+        if self.commit:
+            return "changed" if self.commit.problems else "committed"
+        if self.running:
+            return _running(self.running)
+        return self.last.outcome or "closed" if self.last else "nothing"
+
+
+@dataclass(frozen=True)
+class Status:
+    """One run date in one store."""
+
+    run_date: str
+    run_date_source: str
+    store: str
+    run_prefix: str
+    stages: tuple[StageStatus, ...]
+    launches: tuple[Row, ...]
+
+    @property
+    def unverified(self) -> list[str]:
+        """The stages without a commit that verifies."""
+        return [stage.stage for stage in self.stages if not stage.verified]
+
+    def to_json(self) -> str:
+        """Return one JSON document, with the state of each stage in a word."""
+        values = dataclasses.asdict(self)
+        words = {stage.stage: stage.state for stage in self.stages}
+        values["stages"] = [{"state": words[row["stage"]], **row} for row in values["stages"]]
+        values["complete"] = not self.unverified
+        return json.dumps(values, indent=1)
+
+    def to_text(self) -> str:
+        """Return lines for a person: what stands, then a line for each attempt beside it."""
+        head = [
+            f"run date {self.run_date} (from {self.run_date_source})",
+            f"store {self.store}, prefix {self.run_prefix}",
+        ]
+        rows = [("stage", "state", "since", "what")]
+        for stage in self.stages:
+            rows += _rows(stage)
+        widths = [max(len(row[column]) for row in rows) for column in range(3)]
+        lines = ["  ".join([*map(str.ljust, row[:3], widths), row[3]]).rstrip() for row in rows]
+        launches = closing.table(self.launches).rstrip("\n")
+        return "\n".join([*head, *lines, *([launches] if launches else [])])
+
+
+def of(store: Store, run_prefix: str, run_date: str, source: str, stages: Sequence[str]) -> Status:
+    """Return what the store says of a run date. Raises ShimError if it cannot be asked."""
+    return Status(
+        run_date=run_date,
+        run_date_source=source,
+        store=store.uri,
+        run_prefix=run_prefix,
+        stages=tuple(_stage(store, run_prefix, run_date, stage) for stage in stages),
+        launches=tuple(_launches(store, run_prefix)),
+    )
+
+
+def _stage(store: Store, prefix: str, run_date: str, stage: str) -> StageStatus:
+    # By the store's clock; those of one second by their last writes, then by their ids.
+    found = [
+        (values.get("opened") or "", there.modified, _attempted(store, there, values))
+        for there, values in _records(store, f"{prefix}{RESERVED}/{stage}/")
+    ]
+    attempts = [row[2] for row in sorted(found, key=lambda row: (*row[:2], row[2].attempt))]
+    return StageStatus(
+        stage=stage,
+        commit=_committed(store, prefix, run_date, stage),
+        running=next((a for a in reversed(attempts) if a.state != "closed"), None),
+        last=next((a for a in reversed(attempts) if a.state == "closed"), None),
+    )
+
+
+def _committed(store: Store, prefix: str, run_date: str, stage: str) -> Committed | None:
+    try:
+        there = commit.read(store, prefix, stage)
+        if there is None:
+            return None
+        problems = commit.problems(store, prefix, there, run_date)
+    except PreflightError as error:  # one that cannot be read, or one that it was built on
+        if store.head(commit.key(prefix, stage)) is None:
+            raise
+        return Committed(None, None, None, None, None, (error.message,))
+    sizes = [artifact.size for artifact in there.artifacts.values()]
+    return Committed(
+        execution_id=there.execution_id,
+        attempt=there.attempt,
+        committed=there.committed,
+        artifacts=len(sizes),
+        bytes=sum(sizes),
+        problems=tuple(problems),
+    )
+
+
+def _records(store: Store, folder: str) -> Iterator[tuple[Object, dict[str, Any]]]:
+    """Return the records directly in a folder; one that cannot be read is closed as unreadable."""
+    for there in list(store.list(folder)):
+        name = there.key.removeprefix(folder)
+        if "/" in name or not name.endswith(".json"):
+            continue
+        found = store.read(there.key)
+        if found is None:
+            continue
+        try:
+            yield found[1], record.parsed(store, there.key, found[0])
+        except ShimError as error:
+            yield found[1], {"state": "closed", "outcome": "unreadable", "error": error.message}
+
+
+def _attempted(store: Store, there: Object, values: Mapping[str, Any]) -> Attempted:
+    state, silent = "closed", None
+    if values.get("state") == "open":
+        silent = max(0.0, (store.now() - there.modified).total_seconds())
+        state = "silent" if silent >= record.SILENT else "fresh"
+        state = "gone" if liveness.proven_dead(values) else state
+    return Attempted(
+        attempt=PurePosixPath(there.key).stem,
+        state=state,
+        execution_id=values.get("execution_id"),
+        host=values.get("host"),
+        opened=values.get("opened"),
+        silent=silent,
+        closed=values.get("closed"),
+        outcome=values.get("outcome"),
+        code=values.get("code"),
+        error=values.get("error"),
+    )
+
+
+def _launches(store: Store, prefix: str) -> Iterator[Row]:
+    for there, values in _records(store, launch.folder(prefix)):
+        told = {"launch": PurePosixPath(there.key).stem, **values}
+        outcome = values.get("outcome") or "closed"
+        if values.get("state") == "open":
+            outcome = "running"
+            if not values.get("detached") and launch.gone(store, values, there):
+                outcome = "abandoned"
+        row = Row.of(told, outcome, _seconds(store, values))
+        # The launcher's own sum, which it made before it rounded the seconds.
+        yield dataclasses.replace(row, cost=values.get("cost", row.cost))
+
+
+def _seconds(store: Store, values: Mapping[str, Any]) -> float:
+    """Return how long an instance ran: as its launcher counted, else by what the record says."""
+    if "run_seconds" in values:
+        return float(values["run_seconds"])
+    if not values.get("launched"):
+        return 0.0
+    ended = datetime.fromisoformat(values["closed"]) if "closed" in values else store.now()
+    return max(0.0, (ended - datetime.fromisoformat(values["launched"])).total_seconds())
+
+
+def _rows(stage: StageStatus) -> Iterator[tuple[str, str, str, str]]:
+    """Return the lines of a stage: the first has its name, and says what its state says."""
+    lines: list[tuple[str, str, str]] = []
+    if there := stage.commit:
+        what = ", ".join(there.problems)
+        if there.attempt:
+            size = f"{there.artifacts} artifacts, {there.bytes:,} bytes"
+            what = "; ".join(filter(None, [f"{size}, {_who(there)}", what]))
+        lines.append((stage.state, there.committed or "-", what))
+    if now := stage.running:
+        age = "its process is gone" if now.state == "gone" else f"heard {now.silent:.0f} s ago"
+        lines.append((_running(now), now.opened or "-", f"{_who(now)} on {now.host}, {age}"))
+    last = stage.last
+    if last and (not there or (last.attempt != there.attempt and _newer(last, there))):
+        code = "" if last.code is None else f"exit code {last.code}, "
+        why = f": {last.error}" if last.error else ""
+        lines.append((last.outcome or "closed", last.closed or "-", f"{code}{_who(last)}{why}"))
+    for number, line in enumerate(lines or [("nothing", "-", "")]):
+        yield ("" if number else stage.stage, *line)
+
+
+def _running(attempt: Attempted) -> str:
+    return "running" if attempt.state == "fresh" else attempt.state
+
+
+def _newer(attempt: Attempted, than: Committed) -> bool:
+    return (attempt.opened or "") >= (than.committed or "")
+
+
+def _who(of: Attempted | Committed) -> str:
+    return f"attempt {of.attempt} of {of.execution_id or '-'}"

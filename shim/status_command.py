@@ -1,0 +1,64 @@
+"""The command `status`, imported when it is called."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+from click.core import ParameterSource
+
+from shim import clock, options, status
+from shim import plan as plans
+from shim.errors import PipelineError, PreflightError
+from shim.plan import Request, Setting
+from shim.printing import print_result, say
+from shim.store import open_store
+
+LOOKING = {"date", "store", "pipeline", "dry_run", "debug"}  # the plan's options that say where
+
+
+class StatusCommand(options.PlanCommand):
+    """A command with those of the plan's options that say where to look, and its own."""
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        """Return the parameters."""
+        own = {param.name for param in self.params}
+        found = super().get_params(ctx)
+        return [p for p in found if p.name in LOOKING | own or "--help" in p.opts]
+
+
+@click.command("status", cls=StatusCommand)
+@click.option("--json", "as_json", is_flag=True, help="Print it as one JSON document.")
+@click.pass_context
+def status_command(ctx: click.Context, /, as_json: bool, **_: object) -> None:
+    """Print what stands at a run date: each stage's commit, attempts and launches.
+
+    It reads the store and writes nothing. It leaves with 0 when every stage of the table has a
+    commit that verifies, else with 69.
+    """
+    table = options.table(ctx)
+    if table is None:
+        raise PipelineError("the table could not be read", "name one with --pipeline")
+    plan = plans.build(table, _request(ctx), clock.utc_now(), "0000", Path.cwd())
+    names = [stage.name for stage in plan.stages]
+    found = status.of(
+        open_store(plan.store), plan.run_prefix, plan.run_date, plan.run_date_source, names
+    )
+    print_result(found.to_json() if as_json else found.to_text())
+    if lacking := found.unverified:
+        have = "has" if len(lacking) == 1 else "have"
+        say(f"{', '.join(lacking)} {have} no commit that verifies at {plan.run_date}")
+        ctx.exit(PreflightError.code)
+
+
+def _request(ctx: click.Context) -> Request:
+    """Return a request that asks for the date and the store, and for nothing else."""
+    store, date = ctx.params["store"], ctx.params["date"]
+    from_variable = ctx.get_parameter_source("date") is ParameterSource.ENVIRONMENT
+    return Request(
+        date=None if from_variable else date,
+        run_date=date if from_variable else None,
+        store=store and Setting(os.path.expanduser(store), options.source_of(ctx, "store")),  # noqa: PTH111  no error for a strange ~name
+        dry_run=ctx.params["dry_run"],
+    )

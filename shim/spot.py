@@ -79,6 +79,7 @@ class _Launcher:
         self.store, self.ec2 = open_store(plan.store), Ec2()
         self.reclaimed: list[Pool] = []
         self.rows: list[Row] = []
+        self.before: dict[str, str | None] = {}  # the attempts whose commits are there at first
 
     def go(self) -> int:
         checked = spot_preflight.check(self.plan, self.ec2)
@@ -92,6 +93,8 @@ class _Launcher:
             self._show_prices()
             return 0
         reap.clear(self.ec2, checked.left, self._tell, self._wait)
+        # After that: what an abandoned launch had still committed is no launch of this command's.
+        self.before = {s.name: self._attempt(s.name) for s in self.plan.planned}
         try:
             return self._attempts(code)
         finally:
@@ -136,8 +139,19 @@ class _Launcher:
         return dataclasses.replace(self.plan, stages=tuple(stages))
 
     def _committed(self, stage: str) -> bool:
+        """Return whether a launch of ours has committed; one from before them is to be replaced."""
+        prefix, date = self.plan.run_prefix, self.plan.run_date
+        there = commit.read(self.store, prefix, stage)
+        return (
+            there is not None
+            and there.execution_id == self.plan.execution_id
+            and there.attempt != self.before.get(stage)
+            and not commit.problems(self.store, prefix, there, date)
+        )
+
+    def _attempt(self, stage: str) -> str | None:
         there = commit.read(self.store, self.plan.run_prefix, stage)
-        return there is not None and there.execution_id == self.plan.execution_id
+        return there.attempt if there else None
 
     def _wait(self, seconds: float) -> None:
         """Wait, or raise StoppedError as soon as the launcher is to end."""

@@ -12,6 +12,7 @@ import pytest
 
 from shim import commit
 from shim.store import Store, open_store
+from tests.children import until
 from tests.lab.aws import AwsLab
 from tests.launches import Spot
 from tests.stages import DATE, PREFIX
@@ -248,4 +249,4 @@ def test_a_launch_that_is_left_alone_is_followed_by_anybody(spot: Spot) -> None:
     )  # fmt: skip
     assert followed.returncode == 0, followed.stderr + spot.console()
     assert "committed" in followed.stdout
-    assert spot.aws.alive() == []
+    assert until(lambda: spot.aws.alive() == []), "it ends itself, after its record"

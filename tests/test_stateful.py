@@ -1,0 +1,735 @@
+"""Random interleavings of runs, skips, resumes, kills, reclaims, reaps and dates against a model.
+
+After every step the store is compared with what the model has: each artifact by its SHA-256, each
+commit, each receipt, and every other key. TEST_STATEFUL_EXAMPLES=200 tries more, other ones each
+time.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from shim.store import open_store
+from tests import launches
+from tests.children import alive, children, until
+from tests.entry import ENTRY
+from tests.lab.aws import AwsLab
+from tests.lab.patches import patches
+from tests.launches import Spot
+from tests.model import (
+    MORE,
+    NEEDS,
+    PRODUCT,
+    STAGES,
+    Attempt,
+    Committed,
+    Cut,
+    Does,
+    Expected,
+    Model,
+    Run,
+    Where,
+)
+from tests.stages import PREFIX, Table, read_all, sha256
+from tests.test_kill import idle
+from tests.test_spot_kill import MARK, kill_all
+
+EXAMPLES = int(os.environ.get("TEST_STATEFUL_EXAMPLES", "0"))
+STEPS = 8
+DATES = ("2026-05-17", "2026-05-18", "2024-02-29")
+# Holds a process at a write, or after it, until a test lets it go on.
+HOLD = """
+import os, pathlib, time
+_put = DirectoryStore.put
+def _hold(when, key):
+    wanted = os.environ.get("HOLD", "no key").split()
+    if when == wanted[0] and key.endswith(wanted[1]):
+        pathlib.Path(os.environ["HOLD_IN"], "begun").touch()
+        while not pathlib.Path(os.environ["HOLD_IN"], "go").exists():
+            time.sleep(0.01)
+def _held(self, key, *more, **named):
+    _hold("before", key)
+    done = _put(self, key, *more, **named)
+    _hold("after", key)
+    return done
+DirectoryStore.put = _held
+"""
+TRAPS = {"dies": "", "exits": "trap 'exit 3' TERM", "finishes": "trap 'touch go' TERM"}
+WAITS = "echo $$ > child; touch begun; while ! [ -e go ]; do sleep 0.02; done"
+NEED = re.compile(r"(\w+) needs (\w+), and")
+RECEIPT = re.compile(r"_stages/(\w+)/(\d{8}T\d{6}Z-[0-9a-f]{4})\.json")
+ROW = re.compile(r"^(\w+) +(\S.*?) +(?:\d+|-)  \S+$", re.M)
+
+words = st.sampled_from(["1", "2", "22"])
+endings = st.sampled_from(["make"] * 6 + ["lack", "foreign"])
+codes = st.sampled_from([1, 3, 65, 75, 137, 194, 255])
+does = st.builds(Does, words, st.booleans(), st.booleans(), endings | codes)
+plain = st.builds(Does, words, st.booleans(), st.booleans())
+# Mostly one date: what happens to a state is of more interest than how many there are.
+wheres = st.sampled_from(
+    [Where(DATES[0])] * 5 + [Where(DATES[0], True)] + [Where(d) for d in DATES[1:]]
+)
+some = st.sampled_from([*[STAGES] * 3, *[(s,) for s in STAGES], STAGES[:2], STAGES[1:], ()])
+one_in_four = st.sampled_from([False, False, False, True])
+runs = st.builds(
+    Run,
+    where=wheres,
+    stages=some,
+    execution=st.sampled_from(["one", "one", "two"]),
+    resume=st.booleans(),
+    trust=one_in_four,
+    check_only=st.sampled_from([False] * 7 + [True]),
+    ssm=one_in_four,
+    form=st.integers(0, 5),
+    does=st.fixed_dictionaries(dict.fromkeys(STAGES, does)),
+)
+moments = st.sampled_from(["running", "running", "publishing", "committing", "committed"])
+traps = st.sampled_from(["dies", "dies", "exits", "finishes"])
+stages = st.sampled_from(STAGES)
+dated = st.sampled_from([Where(DATES[0]), Where(DATES[0]), Where(DATES[1])])
+# Runs whose stages come to their end when they are left alone.
+steady = st.builds(
+    Run,
+    where=wheres,
+    execution=st.sampled_from(["one", "two"]),
+    resume=one_in_four,
+    ssm=one_in_four,
+    does=st.fixed_dictionaries(dict.fromkeys(STAGES, plain)),
+)
+BOTH = STAGES[:2]
+ends = st.sampled_from(["make", "make", 3])
+fresh = st.builds(
+    Run,
+    where=dated,
+    stages=st.just(BOTH),
+    does=st.fixed_dictionaries(
+        {"backtest": plain, "parity": st.builds(Does, words, st.booleans(), ending=ends)}
+    ),
+)
+MEDDLES = ("change", "flip", "delete", "touch", "restore", "by hand", "forget", "copy")
+
+
+class Here(RuleBasedStateMachine):
+    """Runs of the entry on this machine, with a directory for a store."""
+
+    base: Path
+    texts: Mapping[str, str]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = self.base / "here"
+        self.folder.mkdir()
+        self.root = self.folder / "store"
+        self.table = Table(self.folder, open_store(str(self.root)))
+        for stage in STAGES:
+            reads = [PRODUCT[need] for need in NEEDS[stage]]
+            self.table.stage(stage, '. "$SCRIPTS/$STAGE"', produces=[PRODUCT[stage]],
+                             needs=NEEDS[stage], requires=reads)  # fmt: skip
+        self.model = Model()
+        self.scripts = 0
+        self.started: list[subprocess.Popen[str]] = []
+        self.digests: dict[Any, str] = {}
+        changed = {"shim.directory": HOLD, **self.texts}
+        self.env = self.table.env(patches(self.folder / "patches", changed))
+
+    def teardown(self) -> None:
+        (self.folder / "go").touch()
+        for entry in self.started:
+            for pid in (*_below(entry.pid), entry.pid):
+                with suppress(ProcessLookupError):
+                    if entry.poll() is None:
+                        os.kill(pid, signal.SIGKILL)
+            entry.communicate(timeout=20)
+        shutil.rmtree(self.folder)
+
+    @initialize(run=runs, empty=one_in_four)
+    def a_first_run(self, run: Run, empty: bool) -> None:
+        """Mostly all of a date is there at first."""
+        if not empty:
+            quiet = dict.fromkeys(STAGES, Does())
+            self.run(dataclasses.replace(run, stages=STAGES, check_only=False, does=quiet))
+
+    @rule(run=runs)
+    def run(self, run: Run) -> None:
+        """Run some stages, in any of the ways to ask for it."""
+        self._compare(run, _last(self.model.play(run)), self._start(run))
+
+    @rule(where=wheres, stage=stages, does=plain)
+    def rebuild(self, where: Where, stage: str, does: Does) -> None:
+        """Run one stage again, the later ones having committed or not."""
+        self.run(Run(where, (stage,), does={stage: does}))
+
+    @rule(where=wheres)
+    def resume(self, where: Where) -> None:
+        """Bring a date to its end: after that every stage is complete."""
+        self.run(Run(where, resume=True))
+        assert all(self.model.verifies(where, stage) for stage in STAGES)
+
+    @rule(run=steady, held=stages, moment=moments, trap=traps)
+    def stop(self, run: Run, held: str, moment: str, trap: str) -> None:
+        """Cancel a run, which is told."""
+        self._interrupt(run, held, Cut(moment, "term", trap))
+
+    @rule(run=steady, held=stages, moment=moments, trap=traps)
+    def reclaim(self, run: Run, held: str, moment: str, trap: str) -> None:
+        """Cancel a run on an instance that EC2 takes back."""
+        self._interrupt(run, held, Cut(moment, "term", trap, noticed=True))
+
+    @rule(
+        run=steady,
+        held=stages,
+        moment=moments,
+        trap=traps,
+        who=st.sampled_from(["caller", "caller", "supervisor", "both"]),
+        noticed=one_in_four,
+    )
+    def kill(self, run: Run, held: str, moment: str, trap: str, who: str, noticed: bool) -> None:
+        """Kill a run, which is not told, and run the same command again."""
+        self._interrupt(run, held, Cut(moment, who, trap, noticed))
+        self.agrees()
+        self.run(run)
+
+    @rule(
+        run=steady,
+        held=stages,
+        moment=moments,
+        how=st.sampled_from(["go", "go", "term", "both"]),
+        other=runs,
+        apart=one_in_four,
+    )
+    def two_at_once(
+        self, run: Run, held: str, moment: str, how: str, other: Run, apart: bool
+    ) -> None:
+        """Start another run, mostly of the same date, while one is at work."""
+        other = other if apart else dataclasses.replace(other, where=run.where)
+        self._interrupt(run, held, Cut(moment, how), other)
+
+    def _interrupt(self, run: Run, held: str, cut: Cut, other: Run | None = None) -> None:
+        """Hold a stage at a moment, do something else or not, then end or kill it."""
+        ready = not any(self.model.refuses(run, need) for need in NEEDS[held])
+        run = dataclasses.replace(run, stages=STAGES[STAGES.index(held) :] if ready else STAGES)
+        play = self.model.play(run, held, cut.moment)
+        try:
+            next(play)
+        except StopIteration as kept:
+            self._compare(run, kept.value, self._start(run))
+            return
+        entry = self._start(run, held, cut)
+        until(lambda: (self.folder / "begun").exists() or entry.poll() is not None)
+        self.agrees()
+        if other:
+            self.run(other)
+            self.agrees()
+        supervisor = self._cut(run.where, held, cut, entry)
+        self._compare(run, _last(play, cut), entry)
+        until(lambda: not alive(supervisor))
+        if cut.moment == "running":
+            child = int((self.folder / "child").read_text())
+            until(lambda: not alive(child))
+
+    @rule(
+        where=wheres,
+        stage=stages,
+        more=one_in_four,
+        how=st.sampled_from(MEDDLES),
+        source=wheres,
+    )
+    def meddle(self, where: Where, stage: str, more: bool, how: str, source: Where) -> None:
+        """Do something behind the tool's back: to an artifact, to a commit, from another date."""
+        files = self.model.files.setdefault(where, {})
+        commits = self.model.commits.setdefault(where, {})
+        path = MORE[stage] if more else PRODUCT[stage]
+        body, listed = files.get(path), commits.get(stage)
+        if how == "forget" and listed:
+            del commits[stage]
+            self._file(where, f"_stages/{stage}.json").unlink()
+        elif how == "copy" and source != where and stage in self.model.commits.get(source, {}):
+            commits[stage] = self.model.commits[source][stage]
+            target = self._file(where, f"_stages/{stage}.json")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(self._file(source, f"_stages/{stage}.json"), target)
+            for name in commits[stage].artifacts:
+                if name in self.model.files[source]:
+                    self._put(where, name, self.model.files[source][name])
+        elif how == "by hand":
+            self._put(where, path, b"by hand\n")
+        elif how == "restore" and listed and path in listed.artifacts:
+            self._put(where, path, listed.artifacts[path])
+        elif body is not None and how == "delete":
+            del files[path]
+            self._file(where, path).unlink()
+        elif body is not None and how in ("change", "flip", "touch"):
+            self._put(where, path, {"change": body + b"x", "flip": b"x" + body[1:]}.get(how, body))
+
+    @invariant()
+    def agrees(self) -> None:
+        """Compare all that is in the store with the model."""
+        there = {p: (self.root / p).read_bytes() for p in _walk(self.root)}
+        wheres = {where for where, found in self.model.receipts.items() if found}
+        wheres |= {one.run.where for one in self.model.running}
+        for where in {*wheres, *self.model.files, *self.model.commits}:
+            mine = {p for p in there if p.startswith(where.prefix)}
+            inside = {p.removeprefix(where.prefix): there.pop(p) for p in mine}
+            self._records(where, inside, where in wheres)
+            files = self.model.files.get(where, {})
+            found = {p: sha256(body) for p, body in inside.items()}
+            assert found == {p: sha256(body) for p, body in files.items()}, where
+            logs = tuple(map(where.logs, STAGES))
+            for path in [p for p in there if p.startswith(logs)]:
+                del there[path]
+        assert sorted(there) == [], "nothing is written anywhere else"
+
+    def _records(self, where: Where, inside: dict[str, bytes], claimed: bool) -> None:
+        """Compare a date's records and take them out of what is there."""
+        assert ("_stages/_claim.json" in inside) == claimed
+        inside.pop("_stages/_claim.json", None)
+        receipts: dict[str, dict[str, Any]] = {stage: {} for stage in STAGES}
+        for path in list(inside):
+            if match := RECEIPT.fullmatch(path):
+                receipts[match[1]][match[2]] = json.loads(inside.pop(path))
+        for stage in STAGES:
+            expected = Counter(self.model.receipts.get(where, {}).get(stage, []))
+            expected[("open", None)] += sum(
+                (one.run.where, one.stage) == (where, stage) for one in self.model.running
+            )
+            ends = [(r.get("outcome", r["state"]), r.get("code")) for r in receipts[stage].values()]
+            assert Counter(ends) == +expected, (where, stage)
+            assert all(r["run_date"] == where.date for r in receipts[stage].values())
+        commits = self.model.commits.get(where, {})
+        for stage in STAGES:
+            body = inside.pop(f"_stages/{stage}.json", None)
+            assert (body is not None) == (stage in commits), (where, stage)
+            if body is not None:
+                self._same(json.loads(body), commits[stage])
+
+    def _same(self, found: Mapping[str, Any], commit: Committed) -> None:
+        """Compare a commit; digests are equal where contents are, and only there."""
+        assert {p: (a["size"], a["sha256"]) for p, a in found["artifacts"].items()} == {
+            p: (len(body), sha256(body)) for p, body in commit.artifacts.items()
+        }
+        who = (found["stage"], found["run_date"], found["execution_id"])
+        assert who == (commit.stage, commit.run_date, commit.execution)
+        assert found["built_on"].keys() == commit.built_on.keys()
+        for need, content in commit.built_on.items():
+            digest = found["built_on"][need]
+            assert (digest is None) == (content is None)
+            if content is not None:
+                assert self.digests.setdefault(content, digest) == digest
+        assert len(set(self.digests.values())) == len(self.digests)
+
+    def _start(self, run: Run, held: str = "", cut: Cut | None = None) -> subprocess.Popen[str]:
+        self.scripts += 1
+        scripts = self.folder / f"scripts-{self.scripts}"
+        scripts.mkdir()
+        flags, env = run.words()
+        env |= {"SPOT_BACKTEST_PYTHON": sys.executable, "SCRIPTS": str(scripts)}
+        for stage in STAGES:
+            waits = f"{TRAPS[cut.trap]}\n{WAITS}\n" if cut and stage == held else ""
+            waits = waits if cut and cut.moment == "running" else ""
+            (scripts / stage).write_text(f"{waits}{run.of(stage).script(stage)}\n")
+        if cut:
+            for name in ("begun", "go", "child", "notice"):
+                (self.folder / name).unlink(missing_ok=True)
+            record = f"_stages/{held}.json"
+            moments = {"publishing": f"before /{PRODUCT[held]}", "committing": f"before {record}"}
+            hold = {**moments, "committed": f"after {record}"}.get(cut.moment, "no key")
+            env |= {"HOLD": hold, "HOLD_IN": str(self.folder)}
+            if cut.noticed:
+                notice = str(self.folder / "notice")
+                env |= {"SPOT_LAUNCH": "a-launch", "SPOT_RECLAIM": notice}
+        given = ["--pipeline", str(self.table.path), "--store", str(self.root)]
+        entry = subprocess.Popen(
+            [str(ENTRY), *given, *flags],
+            cwd=self.folder,
+            env={**self.env, **env},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        self.started.append(entry)
+        return entry
+
+    def _cut(self, where: Where, held: str, cut: Cut, entry: subprocess.Popen[str]) -> int:
+        """Do to a held run what is to be done; return the pid of its supervisor."""
+        paths = self._file(where, f"_stages/{held}").glob("*.json")
+        (receipt,) = [r for p in paths if (r := json.loads(p.read_text()))["state"] == "open"]
+        supervisor = int(receipt["pid"])
+        front = int(Path(f"/proc/{supervisor}/stat").read_text().rpartition(")")[2].split()[1])
+        running = cut.moment == "running"
+        if cut.noticed:
+            (self.folder / "notice").touch()
+        if cut.how == "term":
+            # Later than that the entry's own trap cannot be waited for.
+            os.kill(entry.pid if running else front, signal.SIGTERM)
+            until(lambda: running or idle(front))
+        if cut.how == "caller":
+            os.kill(entry.pid, signal.SIGKILL)
+            until(lambda: not alive(front))
+        if cut.how == "both":  # held first, so that neither sees the other's end
+            os.kill(front, signal.SIGSTOP)
+        if cut.how in ("supervisor", "both"):
+            os.kill(supervisor, signal.SIGKILL)
+            until(lambda: not alive(supervisor))
+        if cut.how == "both":
+            os.kill(front, signal.SIGKILL)
+        if not running or cut.how == "go":
+            (self.folder / "go").touch()
+        return supervisor
+
+    def _compare(self, run: Run, expected: Expected, entry: subprocess.Popen[str]) -> None:
+        """Wait for a run's end and compare it with what was expected."""
+        out, err = entry.communicate(timeout=60)
+        self.started.remove(entry)
+        said = f"{run}\n{out}\n{err}"
+        assert entry.returncode == expected.code, f"not {expected}\n{said}"
+        if expected.code != -signal.SIGKILL:
+            rows = {name: outcome for name, outcome in ROW.findall(out) if name in STAGES}
+            assert rows == expected.outcomes, said
+            assert set(NEED.findall(err)) == expected.refused, said
+
+    def _file(self, where: Where, path: str) -> Path:
+        return self.root / where.prefix / path
+
+    def _put(self, where: Where, path: str, body: bytes) -> None:
+        self.model.files.setdefault(where, {})[path] = body
+        file = self._file(where, path)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(body)
+
+
+def _last(play: Generator[Attempt, Cut, Expected], cut: Cut | None = None) -> Expected:
+    """Return what a played run comes to."""
+    try:
+        next(play) if cut is None else play.send(cut)
+    except StopIteration as end:
+        expected: Expected = end.value
+        return expected
+    raise AssertionError("it is held")
+
+
+def _walk(root: Path) -> Iterator[str]:
+    """Return every key of a directory store."""
+    for path in root.rglob("*"):
+        if path.is_file() and path.name != ".shim-lock":
+            yield path.relative_to(root).as_posix()
+
+
+def _below(pid: int) -> Iterator[int]:
+    """Return all that a process has started."""
+    for child in children(pid):
+        yield from _below(child)
+        yield child
+
+
+def budget(examples: int, steps: int) -> settings:
+    """Return the settings of a machine; to shrink takes minutes, and is done when asked for."""
+    return settings(
+        max_examples=EXAMPLES or examples,
+        stateful_step_count=steps,
+        derandomize=not EXAMPLES,
+        database=None,
+        deadline=None,
+        report_multiple_bugs=False,
+        phases=(Phase.generate, Phase.shrink) if EXAMPLES else (Phase.generate,),
+        suppress_health_check=list(HealthCheck),
+        print_blob=False,
+    )
+
+
+class There(RuleBasedStateMachine):
+    """Launches in the lab's EC2, of backtest and parity, with S3 for a store."""
+
+    aws: AwsLab
+    tool: Path
+    base: Path
+    made = 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        type(self).made += 1
+        self.folder = self.base / f"{self.made}"
+        self.spot = Spot(self.aws, self.tool, self.folder, attempts=2)
+        self.spot.uri = f"s3://{self.aws.bucket}/{self.made}"
+        self.spot.reopen()
+        for stage in BOTH:
+            self.spot.table.stage(stage, f'. "{self.folder}/$RUN_DATE/$STAGE"',
+                                  produces=[PRODUCT[stage]], needs=NEEDS[stage],
+                                  requires=[PRODUCT[n] for n in NEEDS[stage]])  # fmt: skip
+        self.model = Model()
+        self.launched = 0
+        self.outcomes: Counter[str] = Counter()
+        self.abandoned: dict[Where, tuple[str, Generator[Attempt, Cut, Expected]]] = {}
+
+    def teardown(self) -> None:
+        for name in self.aws.alive():
+            self.aws.instances[name].machine.kill()
+            self.aws.ec2.end(self.aws.instances[name], ("", ""))
+        launches.end_all()
+        until(lambda: self.aws.alive() == [])
+
+    @rule(run=fresh, resume=st.booleans())
+    def launch(self, run: Run, resume: bool) -> None:
+        """Launch an instance and follow it to its end; what is left of the date's last one goes."""
+        run = self._named(dataclasses.replace(run, resume=resume))
+        expected = _last(self.model.play(run))
+        self._compare(run, expected, self._start(run, hold=False))
+        self.outcomes["failed" if expected.code else "committed"] += 1
+
+    @rule(run=fresh, notices=st.lists(st.sampled_from([None, 3.0]), min_size=1, max_size=2))
+    def reclaim(self, run: Run, notices: list[float | None]) -> None:
+        """Take the instance back while it works, and perhaps the next one too: 75 then."""
+        run = self._named(run)
+        play, launcher = self._held(run)
+        for number, notice in enumerate(notices):
+            if number:
+                play = self.model.play(run, BOTH[0])
+                next(play)
+                self._begun(run, launcher)
+            _last(play, Cut(how="supervisor"))
+            name = self._at_work()
+            if number + 1 < 2 == len(notices):
+                (self.folder / run.where.date / "begun").unlink()
+            elif len(notices) == 1:
+                (self.folder / run.where.date / "go").touch()
+            self.aws.reclaim(name, notice)
+            until(lambda gone=name: gone not in self.aws.alive())
+        self.outcomes["reclaimed"] += len(notices)
+        if len(notices) == 2:
+            self._compare(run, Expected(75), launcher)
+            return
+        expected = _last(self.model.play(run))
+        self._compare(run, expected, launcher)
+        self.outcomes["failed" if expected.code else "committed"] += 1
+
+    @rule(run=fresh)
+    def cancel(self, run: Run) -> None:
+        """Kill the launcher's process group: what outlives it ends the instance."""
+        run = self._named(run)
+        play, launcher = self._held(run)
+        os.killpg(launcher.pid, signal.SIGKILL)
+        _last(play, Cut(how="supervisor"))
+        self._compare(run, Expected(-9), launcher)
+        until(lambda: {r["state"] for r in self._records(run.where)} == {"closed"})
+        self.outcomes["ended"] += 1
+
+    @rule(run=fresh)
+    def crash(self, run: Run) -> None:
+        """Kill all of the launcher at once: the instance works on."""
+        run = self._named(run)
+        play, launcher = self._held(run)
+        name = self._at_work()
+        kill_all(self.folder)
+        self._compare(run, Expected(-9), launcher)
+        self.abandoned[run.where] = name, play
+
+    @rule(dry=st.booleans())
+    def reap(self, dry: bool) -> None:
+        """End what was abandoned, or only say so; instances at work would be kept."""
+        command = ["bash", str(self.tool / "spot_backtest.sh"), "reap"]
+        done = subprocess.run(
+            [*command, *(["--dry-run"] if dry else [])],
+            env=self.spot.env(), capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        verdict = f"{'would end' if dry else 'ended'}: its launcher is gone"
+        names = [name for name, _ in self.abandoned.values()]
+        assert sorted(done.stdout.splitlines()) == sorted(f"{n}  {verdict}" for n in names)
+        for where in [] if dry else list(self.abandoned):
+            self._end(where)
+
+    @precondition(lambda self: self.abandoned)
+    @rule()
+    def work_on(self) -> None:
+        """Let an abandoned instance finish: it commits, closes its record and ends itself."""
+        where, (name, play) = self.abandoned.popitem()
+        (self.folder / where.date / "go").touch()
+        until(lambda: name not in self.aws.alive())
+        self.outcomes["failed" if _last(play, Cut()).code else "committed"] += 1
+
+    @rule(run=fresh)
+    def only_prices(self, run: Run) -> None:
+        """Ask for a dry run: nothing is launched, and nothing ended."""
+        if run.where not in self.abandoned:
+            done = self.spot.end(self._start(run, False, "--dry-run"))
+            assert done.code == 0, done.err
+
+    @rule(where=dated, stage=st.sampled_from(BOTH), change=st.booleans())
+    def meddle(self, where: Where, stage: str, change: bool) -> None:
+        """Change an artifact behind the tool's back, or delete it."""
+        files, path = self.model.files.get(where, {}), PRODUCT[stage]
+        if path in files and change:
+            files[path] = b"x" + files[path][1:]
+            self.spot.store.put(where.prefix + path, files[path])
+        elif path in files:
+            del files[path]
+            self.spot.store.delete(where.prefix + path)
+
+    @invariant()
+    def agrees(self) -> None:
+        """Compare instances, launches, and all that is in the store with the model."""
+        until(lambda: sorted(self.aws.alive()) == sorted(n for n, _ in self.abandoned.values()))
+        there = {o.key for o in self.spot.store.list("")}
+        found: Counter[str] = Counter()
+        for where in map(Where, DATES):
+            for record in self._records(where):
+                found[record.get("outcome", record["state"])] += 1
+                assert record["run_date"] == where.date
+            files = self.model.files.get(where, {})
+            held = {p: self.spot.store.digest(where.prefix + p) for p in files}
+            assert held == {p: sha256(body) for p, body in files.items()}
+            known = [re.escape(p) for p in files]
+            known += [f"_stages/{stage}.json" for stage in self.model.commits.get(where, {})]
+            known += [r"_stages/_claim\.json", r"_stages/_(launches|checkpoints)/.+"]
+            known += [RECEIPT.pattern]
+            expected = Counter[tuple[str, int | None]]()
+            ends = Counter[tuple[str, int | None]]()
+            for stage in BOTH:
+                expected.update(self.model.receipts.get(where, {}).get(stage, []))
+                for one in read_all(self.spot.store, f"{where.prefix}_stages/{stage}/"):
+                    end = one.get("outcome", one["state"]), one.get("code")
+                    ends[("lost", None) if end == ("reclaimed", 75) else end] += 1
+                body = self.spot.store.read(f"{where.prefix}_stages/{stage}.json")
+                commit = self.model.commits.get(where, {}).get(stage)
+                assert (body is None) == (commit is None), (where, stage)
+                if body and commit:
+                    listed = json.loads(body[0])
+                    shas = {p: a["sha256"] for p, a in listed["artifacts"].items()}
+                    assert shas == {p: sha256(text) for p, text in commit.artifacts.items()}
+                    who = (listed["run_date"], listed["execution_id"])
+                    assert who == (where.date, commit.execution)
+            expected[("open", None)] += where in self.abandoned
+            assert ends == +expected, where
+            inside = re.compile(f"{re.escape(where.prefix)}({'|'.join(known)})")
+            logs = f"_ssm_logs/(?:spot|backtest|parity)/{where.date}/.+"
+            there -= {k for k in there if inside.fullmatch(k) or re.fullmatch(logs, k)}
+        assert found == +(self.outcomes + Counter(open=len(self.abandoned)))
+        assert {key for key in there if not key.startswith("_bundles/")} == set()
+
+    def _named(self, run: Run) -> Run:
+        """Return a run as an execution of its own; what is left of its date's last launch goes."""
+        if run.where in self.abandoned:
+            self._end(run.where)
+        self.launched += 1
+        return dataclasses.replace(run, execution=f"execution-{self.launched}")
+
+    def _at_work(self) -> str:
+        """Return the instance that a launcher looks after."""
+        (name,) = set(self.aws.alive()) - {name for name, _ in self.abandoned.values()}
+        return name
+
+    def _end(self, where: Where) -> None:
+        _, play = self.abandoned.pop(where)
+        _last(play, Cut(how="supervisor"))
+        self.outcomes["lost"] += 1
+
+    def _held(self, run: Run) -> tuple[Generator[Attempt, Cut, Expected], subprocess.Popen[str]]:
+        """Launch an instance and let its first stage begin, but not end."""
+        play = self.model.play(run, BOTH[0])
+        next(play)
+        launcher = self._start(run, hold=True)
+        self._begun(run, launcher)
+        return play, launcher
+
+    def _begun(self, run: Run, launcher: subprocess.Popen[str]) -> None:
+        self.spot.until(launcher, (self.folder / run.where.date / "begun").exists)
+
+    def _start(self, run: Run, hold: bool, *words: str) -> subprocess.Popen[str]:
+        scripts = self.folder / run.where.date
+        shutil.rmtree(scripts, ignore_errors=True)
+        scripts.mkdir()
+        for stage in BOTH:
+            waits = f"cd {scripts}; {WAITS}\n" if hold and stage == BOTH[0] else ""
+            (scripts / stage).write_text(f"{waits}{run.of(stage).script(stage)}\n")
+        given = ["--date", run.where.date, *(["--resume"] if run.resume else [])]
+        mark = {MARK: str(self.folder), "EXECUTION_ID": run.execution}
+        return self.spot.start(*given, *words, **mark)
+
+    def _compare(self, run: Run, expected: Expected, launcher: subprocess.Popen[str]) -> None:
+        done = self.spot.end(launcher)
+        said = f"{run}\n{done.out}\n{done.err}\n{self.spot.console()}"
+        assert done.code == expected.code, f"not {expected}\n{said}"
+
+    def _records(self, where: Where) -> list[dict[str, Any]]:
+        return read_all(self.spot.store, f"{where.prefix}_stages/_launches/")
+
+
+@pytest.mark.slow
+def test_whatever_happens_here_the_store_is_what_the_model_says(tmp_path: Path) -> None:
+    """Invariants 1, 2, 3, 6 and 8."""
+    machine = type("Machine", (Here,), {"base": tmp_path, "texts": {}})
+    run_state_machine_as_test(machine, settings=budget(9, STEPS))
+
+
+@pytest.mark.slow
+def test_whatever_happens_to_launches_the_store_is_what_the_model_says(
+    aws: AwsLab, tool: Path, tmp_path: Path
+) -> None:
+    """Invariants 2, 4 and 9: no instance is left but one that works, and reap finds that."""
+    machine = type("Machine", (There,), {"aws": aws, "tool": tool, "base": tmp_path / "spot"})
+    run_state_machine_as_test(machine, settings=budget(5, 3))
+
+
+@pytest.mark.slow
+def test_a_commit_from_before_a_launch_is_none_of_its_own(
+    aws: AwsLab, tool: Path, tmp_path: Path
+) -> None:
+    """Invariant 2: a command that is given again and reclaimed repeats what no longer verifies."""
+    spot = Spot(aws, tool, tmp_path / "spot")
+    spot.table.stage("a", f"if [ -e {tmp_path}/wait ]; then rm {tmp_path}/wait; sleep 60; fi; "
+                     'echo a > "$ARTIFACTS_DIR/a.txt"')  # fmt: skip
+    assert spot.run(EXECUTION_ID="once").code == 0
+    spot.store.delete(f"{PREFIX}a.txt")
+    (tmp_path / "wait").touch()
+    launcher = spot.start(EXECUTION_ID="once")
+    spot.until(launcher, lambda: not (tmp_path / "wait").exists())
+
+    aws.reclaim(aws.alive()[0], None)
+    done = spot.end(launcher)
+
+    assert done.code == 0, done.err
+    assert spot.table.commit("a") is not None
+
+
+BUGS = {
+    "every commit verifies": {"shim.commit": "problems = lambda *_: []"},
+    "--resume keeps every commit": {
+        "shim.stage": "_Run._committed = lambda self: "
+        "commit.read(self.store, self.plan.run_prefix, self.stage.name) is not None"
+    },
+    "a dry run is real": {"shim.plan": "DRY_RUN = ''"},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("bug", BUGS)
+def test_a_bug_is_found_by_the_machine(tmp_path: Path, bug: str) -> None:
+    """Within the budget of the other tests."""
+    machine = type("Machine", (Here,), {"base": tmp_path, "texts": BUGS[bug]})
+
+    with pytest.raises(AssertionError, match=r"assert|not Expected"):
+        run_state_machine_as_test(machine, settings=budget(10, STEPS))

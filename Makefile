@@ -4,16 +4,27 @@ SHELL := bash
 .ONESHELL:
 .SILENT:
 .DEFAULT_GOAL := help
-.PHONY: help test test-all lint lock readme bench clean
+.PHONY: help test test-all test-instance lint lock readme bench lab saturday saturday-weekly crash crash-all clean
 
 help: ## show this list
-	grep -hE '^[a-z-]+:.* ## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.* ## /\1\t/' | expand -t 12
+	grep -hE '^[a-z-]+:.* ## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.* ## /\1\t/' | expand -t 16
 
 test: ## lint, then every quick test (under five minutes on two cores)
 	.ci/suite lint quick
 
 test-all: ## the sweeps that take longer, and only those
 	.ci/suite slow
+
+test-instance: ## the user data in a systemd that really boots, where root and systemd-nspawn are there
+	if ((EUID == 0)) && type -P apt-get >/dev/null && ! { type -P systemd-nspawn && type -P mmdebstrap; } >/dev/null; then
+		printf 'make test-instance: installing systemd-container and mmdebstrap\n'
+		{
+			timeout 120 apt-get update -q
+			DEBIAN_FRONTEND=noninteractive timeout 120 apt-get install -q -y --no-install-recommends \
+				systemd-container mmdebstrap
+		} >/dev/null 2>&1 </dev/null || printf 'make test-instance: could not install them\n'
+	fi
+	.ci/suite instance
 
 lint: ## ruff, mypy, shellcheck and shfmt
 	.ci/suite lint
@@ -39,6 +50,36 @@ bench: ## time each job beside the plain way to do it
 	. infrastructure/environment.sh
 	python=$$(environment_python "$$PWD")
 	"$$python" benchmarks/run.py
+
+lab: ## an offline AWS to play with, until Ctrl-C
+	. infrastructure/environment.sh
+	python=$$(environment_python "$$PWD")
+	environment_add "$$PWD" "$$python" requirements/dev.txt
+	exec "$$python" -m tests.lab
+
+saturday: ## a Saturday night in the lab: Step Functions, three instances, midnight; under two minutes
+	. infrastructure/environment.sh
+	python=$$(environment_python "$$PWD")
+	environment_add "$$PWD" "$$python" requirements/dev.txt
+	exec "$$python" -m tests.saturday
+
+saturday-weekly: ## the same for examples/weekly, whose eight launchers are stubs
+	. infrastructure/environment.sh
+	python=$$(environment_python "$$PWD")
+	environment_add "$$PWD" "$$python" requirements/dev.txt
+	exec "$$python" -m tests.saturday weekly
+
+crash: ## one case of the crash sweep, by its number: make crash CASE=137
+	. infrastructure/environment.sh
+	python=$$(environment_python "$$PWD")
+	environment_add "$$PWD" "$$python" requirements/dev.txt
+	exec "$$python" -m tests.crash case $(or $(CASE),$(error say which, as in make crash CASE=137))
+
+crash-all: ## every case of the crash sweep, on both cores; goes on where it was stopped
+	. infrastructure/environment.sh
+	python=$$(environment_python "$$PWD")
+	environment_add "$$PWD" "$$python" requirements/dev.txt
+	exec "$$python" -m tests.crash all
 
 clean: ## remove .venv and the tools' caches, never artifacts
 	rm -rf .venv .venv.lock .mypy_cache .ruff_cache .hypothesis

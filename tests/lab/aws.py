@@ -1,19 +1,27 @@
-"""The offline AWS: S3 and EC2 behind one address, every call recorded, a fault at any of them."""
+"""The offline AWS: S3 and EC2 behind one address, every call recorded, a fault at any of them.
+
+Who calls is known by the access key id in the signature, and so is which service is meant
+(docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html).
+"""
 
 from __future__ import annotations
 
 import base64
+import http.client
+import os
 import re
 import shutil
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from io import BytesIO
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, parse_qsl, unquote
+from urllib.parse import parse_qs, parse_qsl
 
 import boto3
 from moto.moto_api._internal.models import moto_api_backend
@@ -21,20 +29,42 @@ from moto.moto_server.werkzeug_app import create_backend_app
 from werkzeug.serving import make_server
 
 from tests.lab import NO_CONFIG, ec2_wire, s3_server
-from tests.lab.ec2 import Ec2, Ec2Error, LabInstance
+from tests.lab.ec2 import TAKES, Ec2, Ec2Error, LabInstance
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 REGION = "eu-west-1"
 LAUNCHER, ROLE = "AKIALABLAUNCHER", "ASIALAB"  # access key ids: who calls
 CREDENTIAL = re.compile(r"Credential=([^/]+)/[0-9]{8}/[^/]+/([a-z0-9]+)/")
-THROTTLES = ("RequestLimitExceeded", "SlowDown", "ServiceUnavailable", "InternalError")
-OURS = ("CreateFleet", "DescribeInstances", "TerminateInstances", "DescribeSpotPriceHistory")
+# The status of an error, 400 for any other one. EC2's are the server's (5xx) or the client's (4xx):
+# docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html. S3's:
+# docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html. botocore tries any 5xx again.
+THROTTLES = ("RequestLimitExceeded", "SlowDown", "ServiceUnavailable", "Unavailable")
+STATUS = {
+    **dict.fromkeys(THROTTLES, 503),
+    **dict.fromkeys(("InternalError", "InternalFailure", "InsufficientInstanceCapacity"), 500),
+    **dict.fromkeys(("InsufficientCapacity", "InsufficientHostCapacity"), 500),
+    **dict.fromkeys(("InsufficientAddressCapacity", "InsufficientReservedInstanceCapacity"), 500),
+    **dict.fromkeys(("AccessDenied", "UnauthorizedOperation", "InvalidAccessKeyId"), 403),
+    **dict.fromkeys(("SignatureDoesNotMatch", "RequestTimeTooSkewed"), 403),
+    **dict.fromkeys(("NoSuchBucket", "NoSuchKey"), 404),
+    **dict.fromkeys(("OperationAborted", "ConditionalRequestConflict"), 409),
+    "PreconditionFailed": 412,
+}
+OURS = tuple(TAKES)
+# What is asked of moto. It would launch, stop and describe instances of its own, so the rest is no
+# action of the lab's.
+MOTOS = ("CreateLaunchTemplate", "DescribeLaunchTemplateVersions", "DescribeSubnets",
+         "DescribeInstanceTypes")  # fmt: skip
 App = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 
 @dataclass
 class Call:
-    """One request; `at` in seconds of the monotonic clock, `outcome` is ok or an error's code."""
+    """One request; `at` in seconds of the monotonic clock.
+
+    `outcome` is ok, an error's code (where there is no body, its status), or unanswered: nothing
+    was done, and the connection was closed. What was done and then not answered is ok.
+    """
 
     at: float
     service: str
@@ -63,22 +93,32 @@ class Fault:
 class AwsLab:
     """A running lab. What tests order and ask for stands here; ec2.py says how EC2 behaves."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, port: int = 0) -> None:
         self.folder = folder
         self.calls: list[Call] = []
         self.instance_env: dict[str, str] = {}
         self.place = ""  # a folder's name, where instances are to have the same path one by one
         self.minute = 1.0  # seconds that a minute of `shutdown +N` lasts
+        self.on_call: Callable[[Call], None] = lambda _: None  # told of each, with its outcome
         self._faults: list[Fault] = []
         self._lock = threading.Lock()
+        self._closed = threading.Event()
+        with socket.create_server(("127.0.0.1", port)) as bound:
+            self._server = make_server(
+                "127.0.0.1",
+                bound.getsockname()[1],
+                self._serve,
+                threaded=True,
+                request_handler=s3_server.Handler,
+                fd=bound.fileno(),
+            )
+        self.url = f"http://127.0.0.1:{self._server.port}"
+        # Thousands of images, which take most of the start and which nobody here asks for.
+        os.environ["MOTO_EC2_LOAD_DEFAULT_AMIS"] = "false"
         self._s3 = s3_server.Lab(create_backend_app("s3"))
         self._moto: App = create_backend_app("ec2")
         moto_api_backend.reset()
-        self._server = make_server(
-            "127.0.0.1", 0, self._serve, threaded=True, request_handler=s3_server.Handler
-        )
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        threading.Thread(target=self._server.serve_forever, args=[0.02], daemon=True).start()
         self.env = {
             "AWS_ENDPOINT_URL": self.url,
             "AWS_ACCESS_KEY_ID": LAUNCHER,
@@ -124,7 +164,8 @@ class AwsLab:
 
         `what` is an error's code, drop-before, drop-after, hang, or outage:SECONDS, in which
         nothing of the service answers. `before` and `done` are called with the call before and
-        after its effect; `after` calls that match are let pass, `times` calls are hit.
+        after its effect; `after` calls that match are let pass, `times` calls are hit. A call
+        matches by `caller`, and by `match`, a part of its parameters as they are shown.
         """
         if what.startswith("outage:"):
             seconds = float(what.partition(":")[2])
@@ -149,16 +190,14 @@ class AwsLab:
         return [i.id for i in self.instances.values() if i.state in ("pending", "running")]
 
     def close(self) -> None:
-        """End every instance, then the server."""
-        for instance in list(self.instances.values()):
-            instance.machine.kill()
+        """End the server, then every instance."""
+        self._closed.set()
         self._server.shutdown()
         self._server.server_close()
+        self.ec2.close()
 
     def _furnish(self) -> Ec2:
-        session = boto3.session.Session(
-            aws_access_key_id=LAUNCHER, aws_secret_access_key="secret", region_name=REGION
-        )
+        session = _session()
         place: Any = {"LocationConstraint": REGION}
         session.client("s3", endpoint_url=self.url).create_bucket(
             Bucket=self.bucket, CreateBucketConfiguration=place
@@ -175,7 +214,8 @@ class AwsLab:
                 "IamInstanceProfile": {"Name": "spot-backtest"},
             },
         }
-        ec2.create_launch_template(**template)
+        made = ec2.create_launch_template(**template)["LaunchTemplate"]
+        template["LaunchTemplateId"] = made["LaunchTemplateId"]
         rows = ec2.describe_subnets()["Subnets"]
         subnets = {row["SubnetId"]: row["AvailabilityZone"] for row in rows}
         return Ec2(subnets, template, self._machine)
@@ -189,11 +229,10 @@ class AwsLab:
         return Machine(instance, self.user_data, folder, self)
 
     def _serve(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
-        length = int(environ.get("CONTENT_LENGTH") or 0)
         found = CREDENTIAL.search(environ.get("HTTP_AUTHORIZATION", ""))
         key, service = found.groups() if found else ("", "s3")
         if service == "ec2":
-            body = environ["wsgi.input"].read(length)
+            body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
             operation, params = ec2_wire.request(dict(parse_qsl(body.decode(), True)))
             environ["wsgi.input"] = BytesIO(body)
         else:
@@ -201,22 +240,31 @@ class AwsLab:
         call = Call(time.monotonic(), service, operation, self._caller(key), params)
         with self._lock:
             self.calls.append(call)
+        try:
+            return self._answer(call, environ, start)
+        finally:
+            self.on_call(call)
+
+    def _answer(
+        self, call: Call, environ: dict[str, Any], start: Callable[..., Any]
+    ) -> Iterable[bytes]:
         fault = self._due(call)
         if fault and fault.before:
             fault.before(call)
         what = fault.what if fault else ""
         if what in ("drop-before", "hang"):
             if what == "hang":
-                threading.Event().wait(s3_server.HANG)
+                self._closed.wait(s3_server.HANG)
             self._s3._drop(environ)
         if what and what != "drop-after":
             call.outcome = what
-            if service == "s3":
-                environ["wsgi.input"].read(length)
-            return self._refuse(start, service, what)
+            environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+            return _refuse(start, call.service, what, "ordered by a test")
         answer: list[Any] = []
-        reply = self._ec2 if service == "ec2" else self._s3
-        parts = reply(environ, lambda *given: answer.extend(given))
+        if call.service == "s3":
+            parts = self._s3(environ, lambda *given: answer.extend(given))
+        else:
+            parts = self._ec2(call, environ, lambda *given: answer.extend(given))
         done = b"".join(parts)
         code = re.search(rb"<Code>([^<]+)</Code>", done)
         call.outcome = "ok" if answer[0][0] in "23" else (code[1].decode() if code else answer[0])
@@ -227,28 +275,19 @@ class AwsLab:
         start(*answer)
         return [done]
 
-    def _ec2(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
-        body = environ["wsgi.input"].getvalue()
-        operation, params = ec2_wire.request(dict(parse_qsl(body.decode(), True)))
-        if operation not in OURS:
+    def _ec2(
+        self, call: Call, environ: dict[str, Any], start: Callable[..., Any]
+    ) -> Iterable[bytes]:
+        if call.operation in MOTOS:
             return self._moto(environ, start)
-        name = re.sub(r"(?<!^)([A-Z])", r"_\1", operation).lower()
+        if call.operation not in OURS:
+            return _refuse(start, "ec2", "InvalidAction", f"the lab has no {call.operation}")
         try:
-            answer = ec2_wire.answer(operation, getattr(self.ec2, name)(params))
+            found = self.ec2.answer(call.operation, call.params)
         except Ec2Error as error:
-            answer = ec2_wire.refusal(error.code, error.message)
-            start("400 Bad Request", [("Content-Length", str(len(answer)))])
-            return [answer]
-        start("200 OK", [("Content-Type", "text/xml"), ("Content-Length", str(len(answer)))])
-        return [answer]
-
-    def _refuse(self, start: Callable[..., Any], service: str, code: str) -> Iterable[bytes]:
-        status = "503 Service Unavailable" if code in THROTTLES else "403 Forbidden"
-        if service == "ec2":
-            body = ec2_wire.refusal(code, "ordered by a test")
-        else:
-            body = s3_server.ERROR.format(code).encode()
-        start(status, [("Content-Length", str(len(body)))])
+            return _refuse(start, "ec2", error.code, error.message)
+        body = ec2_wire.answer(call.operation, found)
+        start("200 OK", [("Content-Type", "text/xml"), ("Content-Length", str(len(body)))])
         return [body]
 
     def _due(self, call: Call) -> Fault | None:
@@ -275,9 +314,27 @@ class AwsLab:
         return "launcher" if key == LAUNCHER else key
 
 
+@cache
+def _session() -> boto3.session.Session:
+    """Return a session for all labs: it keeps the models that botocore reads for a client."""
+    return boto3.session.Session(
+        aws_access_key_id=LAUNCHER, aws_secret_access_key="secret", region_name=REGION
+    )
+
+
+def _refuse(start: Callable[..., Any], service: str, code: str, message: str) -> Iterable[bytes]:
+    status = STATUS.get(code, 400)
+    if service == "ec2":
+        body = ec2_wire.refusal(code, message)
+    else:
+        body = s3_server.ERROR.format(code).encode()
+    start(f"{status} {http.client.responses[status]}", [("Content-Length", str(len(body)))])
+    return [body]
+
+
 def _s3_call(environ: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     """Return S3's name for a request, and its bucket and key (API_Operations_Amazon_S3.html)."""
-    path = environ["PATH_INFO"].encode("latin-1").decode()  # PEP 3333
+    path = environ["PATH_INFO"].encode("latin-1").decode()  # PEP 3333; unquoted
     bucket, _, key = path.lstrip("/").partition("/")
     query, method = parse_qs(environ["QUERY_STRING"], True), environ["REQUEST_METHOD"]
     copied = "HTTP_X_AMZ_COPY_SOURCE" in environ
@@ -287,18 +344,22 @@ def _s3_call(environ: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
         name = names.get(method, "ListParts")
     elif method == "POST":
         name = "CreateMultipartUpload" if "uploads" in query else "DeleteObjects"
+    elif not bucket:
+        name = "ListBuckets"
     elif not key:
-        name = {"GET": "ListObjectsV2", "PUT": "CreateBucket", "HEAD": "HeadBucket"}[method]
+        listing = "ListObjectsV2" if "list-type" in query else "ListObjects"
+        names = {"PUT": "CreateBucket", "HEAD": "HeadBucket", "DELETE": "DeleteBucket"}
+        name = names.get(method, "ListMultipartUploads" if "uploads" in query else listing)
     else:
         name = f"{method.capitalize()}Object" if not copied else "CopyObject"
-    return name, {"Bucket": bucket, "Key": unquote(key)}
+    return name, {"Bucket": bucket, "Key": key}
 
 
 @contextmanager
-def aws_lab(folder: Path) -> Iterator[AwsLab]:
-    """Run a lab; whatever it launched has ended when the block has."""
+def aws_lab(folder: Path, port: int = 0) -> Iterator[AwsLab]:
+    """Run a lab; whatever it launched has ended when the block has. Raises OSError for a port."""
     folder.mkdir(parents=True, exist_ok=True)
-    lab = AwsLab(folder)
+    lab = AwsLab(folder, port)
     try:
         yield lab
     finally:

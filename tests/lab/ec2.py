@@ -1,21 +1,42 @@
 """EC2 as the lab has it: capacity by pool, client tokens, instances that are processes, reclaims.
 
-Launch templates, subnets and types are moto's; what is here each operation cites.
+Launch templates, subnets and types are moto's. Each behaviour here is AWS's, from
+docs.aws.amazon.com/AWSEC2/latest/APIReference/:
+fleets: instant or not, their errors, DryRun   API_CreateFleet.html
+a template by name or id, and its version      API_FleetLaunchTemplateSpecificationRequest.html
+a type or floors, one subnet, MaxPrice         API_FleetLaunchTemplateOverridesRequest.html
+floors, and the types beside them              API_InstanceRequirementsRequest.html
+the cheapest pool with room                    API_SpotOptionsRequest.html
+describing, filters                            API_DescribeInstances.html, API_Filter.html
+states and their codes, why one was left       API_InstanceState.html, API_StateReason.html
+ending: all or none, and again                 API_TerminateInstances.html
+prices                                         API_DescribeSpotPriceHistory.html
+codes of errors                                errors-overview.html
+docs.aws.amazon.com/ec2/latest/devguide/:
+client tokens                                  ec2-api-idempotency.html
+unknown for a moment                           eventual-consistency.html
+docs.aws.amazon.com/AWSEC2/latest/UserGuide/:
+from state to state                            ec2-instance-lifecycle.html
+a shutdown from inside                         Using_ChangingInstanceInitiatedShutdownBehavior.html
+a reclaim, with and without notice             spot-instance-termination-notices.html
+wildcards in filters                           Using_Filtering.html
+What the lab has not is refused, so that nothing passes here that was not meant.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import secrets
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
-# vCPUs and MiB of the types that can be launched here, as EC2 has them.
+# vCPUs and MiB of the types that can be launched: docs.aws.amazon.com/ec2/latest/instancetypes/
 TYPES = {
     "c5.large": (2, 4096),
     "m5.large": (2, 8192),
@@ -23,13 +44,54 @@ TYPES = {
     "r5.large": (2, 16384),
     "c5.xlarge": (4, 8192),
     "t3.small": (2, 2048),
+    "c7i.large": (2, 4096),
+    "m6i.large": (2, 8192),
+    "m7i.large": (2, 8192),
 }
 PRICE = 0.04  # USD an hour where a test says nothing
 ON_DEMAND = 0.10
-# API_StateReason.html in the EC2 API reference
-SHUT_DOWN = ("Client.InstanceInitiatedShutdown", "Instance initiated shutdown")
-ENDED = ("Client.UserInitiatedShutdown", "User initiated shutdown")
-RECLAIMED = ("Server.SpotInstanceTermination", "Spot instance termination")
+LEAST = 0.001  # USD an hour, of MaxPrice
+LINUX = "Linux/UNIX"
+LONGEST_TOKEN = 64  # ASCII characters
+STATES = {"pending": 0, "running": 16, "shutting-down": 32, "terminated": 48, "stopping": 64,
+          "stopped": 80}  # fmt: skip
+# The message begins with the code, as the API reference has it.
+SHUT_DOWN = (
+    "Client.InstanceInitiatedShutdown",
+    "Client.InstanceInitiatedShutdown: Instance initiated shutdown",
+)
+ENDED = ("Client.UserInitiatedShutdown", "Client.UserInitiatedShutdown: User initiated shutdown")
+RECLAIMED = (
+    "Server.SpotInstanceTermination",
+    "Server.SpotInstanceTermination: Spot instance termination",
+)
+NOT_FOUND = {
+    "LaunchTemplateName": "InvalidLaunchTemplateName.NotFoundException",
+    "LaunchTemplateId": "InvalidLaunchTemplateId.NotFound",
+}
+USED = "LaunchTemplateConfigs.LaunchTemplateSpecification"
+OVERRIDE = "LaunchTemplateConfigs.Overrides"
+FLOORS = f"{OVERRIDE}.InstanceRequirements"
+# The parameters of each operation; the name of a nested one is its path.
+TAKES: dict[str, set[str]] = {
+    "CreateFleet": {
+        *("Type", "ClientToken", "DryRun"),
+        *(f"{USED}.LaunchTemplateName", f"{USED}.LaunchTemplateId", f"{USED}.Version"),
+        *(f"{OVERRIDE}.InstanceType", f"{OVERRIDE}.SubnetId", f"{OVERRIDE}.MaxPrice"),
+        *(f"{FLOORS}.VCpuCount.Min", f"{FLOORS}.VCpuCount.Max"),
+        *(f"{FLOORS}.MemoryMiB.Min", f"{FLOORS}.MemoryMiB.Max"),
+        *(f"{FLOORS}.ExcludedInstanceTypes", f"{FLOORS}.AllowedInstanceTypes"),
+        f"{FLOORS}.BurstablePerformance",
+        *("SpotOptions.AllocationStrategy", "SpotOptions.InstanceInterruptionBehavior"),
+        "TargetCapacitySpecification.TotalTargetCapacity",
+        "TargetCapacitySpecification.DefaultTargetCapacityType",
+        "TagSpecifications.ResourceType",
+        *("TagSpecifications.Tags.Key", "TagSpecifications.Tags.Value"),
+    },
+    "DescribeInstances": {"InstanceIds", "Filters.Name", "Filters.Values"},
+    "TerminateInstances": {"InstanceIds"},
+    "DescribeSpotPriceHistory": {"InstanceTypes", "ProductDescriptions", "StartTime"},
+}
 
 
 class Ec2Error(Exception):
@@ -84,24 +146,33 @@ class Ec2:
         self.invisible = 0.3  # seconds until a launched instance is known everywhere
         self.instances: dict[str, LabInstance] = {}
         self._answered: dict[str, tuple[str, dict[str, Any]]] = {}
+        self._closed = False
         self._lock = threading.RLock()
 
-    def create_fleet(self, asked: dict[str, Any]) -> dict[str, Any]:
-        """Answer as API_CreateFleet.html says.
+    def answer(self, operation: str, asked: dict[str, Any]) -> dict[str, Any]:
+        """Answer an operation that is in TAKES. Raises Ec2Error."""
+        for name in _names(asked):
+            if name not in TAKES[operation]:
+                raise Ec2Error("UnknownParameter", f"the lab has no {name}")
+        method = re.sub(r"(?<!^)([A-Z])", r"_\1", operation).lower()
+        found: dict[str, Any] = getattr(self, method)(asked)
+        return found
 
-        The type's default is maintain, which answers before it launches. A client token answers
-        the same again, and is an error with other parameters:
-        devguide/ec2-api-idempotency.html.
+    def create_fleet(self, asked: dict[str, Any]) -> dict[str, Any]:
+        """Launch one instance, if the type is instant; any other answers before it launches.
+
+        A client token answers the same again, and is an error with other parameters.
         """
-        config = asked["LaunchTemplateConfigs"][0]
-        named = config["LaunchTemplateSpecification"].get("LaunchTemplateName")
-        if named != self.template["LaunchTemplateName"]:
-            raise Ec2Error("InvalidLaunchTemplateName.NotFoundException", f"no template {named}")
+        config = self._config(asked)
+        token = asked.get("ClientToken") or secrets.token_hex(16)
+        if len(token) > LONGEST_TOKEN or not token.isascii():
+            raise Ec2Error("InvalidParameterValue", "a client token has 64 ASCII characters")
         if asked.get("DryRun"):
             raise Ec2Error("DryRunOperation", "Request would have succeeded, but DryRun is set.")
-        token = asked.get("ClientToken") or secrets.token_hex(16)
         text = json.dumps(asked, sort_keys=True)
         with self._lock:
+            if self._closed:
+                raise Ec2Error("Unavailable", "the lab has ended")
             if token in self._answered:
                 return self._again(token, text)
             if asked.get("Type") != "instant":
@@ -111,47 +182,45 @@ class Ec2:
             return found
 
     def describe_instances(self, asked: dict[str, Any]) -> dict[str, Any]:
-        """Answer as API_DescribeInstances.html says; devguide/eventual-consistency.html."""
+        """Describe what is known by now; a filter's values are joined by or, filters by and."""
         with self._lock:
-            known = [
-                i
-                for i in self.instances.values()
-                if time.monotonic() - i.launched >= self.invisible
-            ]
-            for wanted in asked.get("InstanceIds") or []:
-                if wanted not in {i.id for i in known}:
-                    raise Ec2Error("InvalidInstanceID.NotFound", f"no instance {wanted}")
-            rows = [
-                _described(i)
-                for i in known
-                if i.id in (asked.get("InstanceIds") or [i.id])
-                and all(_passes(i, f) for f in asked.get("Filters") or [])
-            ]
+            ids, filters = asked.get("InstanceIds"), asked.get("Filters") or []
+            chosen = self._named(ids) if ids else list(self._known().values())
+            rows = [_described(i) for i in chosen if all(_passes(i, f) for f in filters)]
         return {"Reservations": [{"Instances": [row]} for row in rows]}
 
     def terminate_instances(self, asked: dict[str, Any]) -> dict[str, Any]:
-        """Answer as API_TerminateInstances.html says: an unknown id ends none of them."""
-        for wanted in asked["InstanceIds"]:
-            if wanted not in self.instances:
-                raise Ec2Error("InvalidInstanceID.NotFound", f"no instance {wanted}")
-        for wanted in asked["InstanceIds"]:
-            self.end(self.instances[wanted], ENDED)
-        return {"TerminatingInstances": []}
+        """End instances, or none of them where one is unknown; one that has ended is fine.
+
+        An instance that was just launched may be unknown here too, and runs on.
+        """
+        if not asked.get("InstanceIds"):
+            raise Ec2Error("InvalidParameterCombination", "No instances specified")
+        rows = []
+        with self._lock:
+            for made in self._named(asked["InstanceIds"]):
+                before = _state(made)
+                self.end(made, ENDED)
+                rows.append(
+                    {"InstanceId": made.id, "PreviousState": before, "CurrentState": _state(made)}
+                )
+        return {"TerminatingInstances": rows}
 
     def describe_spot_price_history(self, asked: dict[str, Any]) -> dict[str, Any]:
-        """Answer as API_DescribeSpotPriceHistory.html says: the present price of each zone."""
+        """Give the present price of each type in each zone, which has changed just now."""
         now = datetime.now(UTC)
         return {
             "SpotPriceHistory": [
                 {
                     "InstanceType": kind,
                     "AvailabilityZone": zone,
-                    "SpotPrice": str(self.costs(kind, zone, "spot")),
-                    "ProductDescription": "Linux/UNIX",
+                    "SpotPrice": f"{self.costs(kind, zone, 'spot'):.6f}",
+                    "ProductDescription": LINUX,
                     "Timestamp": now,
                 }
                 for kind in asked.get("InstanceTypes") or TYPES
                 for zone in self.subnets.values()
+                if LINUX in asked.get("ProductDescriptions", [LINUX])
             ]
         }
 
@@ -163,23 +232,24 @@ class Ec2:
         self, instance: LabInstance, reason: tuple[str, str], state: str = "terminated"
     ) -> None:
         """End an instance: its processes are killed, then its state says so."""
+        on_the_way = "stopping" if state == "stopped" else "shutting-down"
         with self._lock:
-            if instance.state not in ("pending", "running"):
+            stopped = instance.state in ("stopping", "stopped") and state == "terminated"
+            if instance.state not in ("pending", "running") and not stopped:
                 return
-            instance.state, instance.reason = "shutting-down", reason
+            instance.state, instance.reason = on_the_way, reason
 
         def kill() -> None:
             instance.machine.kill()
-            instance.state = state
+            with self._lock:
+                if instance.state == on_the_way:
+                    instance.state = state
 
         thread = threading.Thread(target=kill, name=f"end {instance.id}")
         thread.start()
 
     def reclaim(self, instance: LabInstance, notice: float | None) -> None:
-        """Take an instance back, `notice` seconds after it was told, or untold.
-
-        UserGuide/spot-instance-termination-notices.html
-        """
+        """Take an instance back, `notice` seconds after it was told, or untold."""
         if notice is None:
             self.end(instance, RECLAIMED)
             return
@@ -191,6 +261,46 @@ class Ec2:
         timer = threading.Timer(notice, self.end, [instance, RECLAIMED])
         timer.daemon = True
         timer.start()
+
+    def close(self) -> None:
+        """Launch nothing any more, and cut every instance's power."""
+        with self._lock:
+            self._closed = True
+            left = list(self.instances.values())
+        for instance in left:
+            instance.machine.kill()
+
+    def _known(self) -> dict[str, LabInstance]:
+        now = time.monotonic()
+        return {i.id: i for i in self.instances.values() if now - i.launched >= self.invisible}
+
+    def _named(self, ids: list[str]) -> list[LabInstance]:
+        known = self._known()
+        for wanted in ids:
+            if wanted not in known:
+                raise Ec2Error("InvalidInstanceID.NotFound", f"no instance {wanted}")
+        return [known[wanted] for wanted in dict.fromkeys(ids)]
+
+    def _config(self, asked: dict[str, Any]) -> dict[str, Any]:
+        """Return the launch template's configuration. Raises Ec2Error for what is wrong with it."""
+        configs = asked.get("LaunchTemplateConfigs") or []
+        if len(configs) != 1 or asked["TargetCapacitySpecification"]["TotalTargetCapacity"] != 1:
+            raise Ec2Error("UnsupportedOperation", "the lab launches one instance of one template")
+        config: dict[str, Any] = configs[0]
+        used = config.get("LaunchTemplateSpecification", {})
+        named = {key: used[key] for key in NOT_FOUND if key in used}
+        if len(named) != 1:
+            raise Ec2Error("InvalidParameterCombination", "a template has a name or an id")
+        for key, value in named.items():
+            if value != self.template.get(key):
+                raise Ec2Error(NOT_FOUND[key], f"no template {value}")
+        if "Version" not in used:
+            raise Ec2Error("MissingParameter", "a launch template's version must be given")
+        if used["Version"] not in ("$Default", "$Latest", "1"):
+            raise Ec2Error("InvalidLaunchTemplateId.VersionNotFound", f"no {used['Version']}")
+        for override in config.get("Overrides") or [{}]:
+            _check(override)
+        return config
 
     def _again(self, token: str, text: str) -> dict[str, Any]:
         before, answer = self._answered[token]
@@ -205,11 +315,12 @@ class Ec2:
         market = asked["TargetCapacitySpecification"].get("DefaultTargetCapacityType", "on-demand")
         errors: list[dict[str, Any]] = []
         room: list[tuple[float, int, str, str]] = []
-        for override in config.get("Overrides") or [{}]:
+        for override in config["Overrides"]:
             for kind in _types(override):
                 for subnet in [override["SubnetId"]] if "SubnetId" in override else self.subnets:
                     if problem := self._problem(kind, subnet, market, override):
-                        errors.append(_error(problem, {**override, "SubnetId": subnet}, kind))
+                        pool = {**override, "SubnetId": subnet, "InstanceType": kind}
+                        errors.append(_error(problem, pool, market))
                     else:
                         price = self.costs(kind, self.subnets[subnet], market)
                         room.append((price, len(room), kind, subnet))
@@ -267,39 +378,82 @@ class Ec2:
         }
 
 
+def _names(values: Any, name: str = "") -> Iterator[str]:
+    """Return the name of every value, such as Filters.Name."""
+    if isinstance(values, Mapping):
+        for key, value in values.items():
+            yield from _names(value, f"{name}.{key}".lstrip("."))
+    elif isinstance(values, list):
+        for row in values:
+            yield from _names(row, name)
+    else:
+        yield name
+
+
+def _check(override: Mapping[str, Any]) -> None:
+    """Raise Ec2Error for an override that contradicts itself or says too little."""
+    floors = override.get("InstanceRequirements")
+    if ("InstanceType" in override) == (floors is not None):
+        code = "MissingParameter" if floors is None else "InvalidParameterCombination"
+        raise Ec2Error(code, "either a type or floors: the lab's template has no type")
+    if floors and {"ExcludedInstanceTypes", "AllowedInstanceTypes"} <= floors.keys():
+        raise Ec2Error("InvalidParameterCombination", "types are excluded or allowed, not both")
+    if float(override.get("MaxPrice") or LEAST) < LEAST:
+        raise Ec2Error("InvalidParameterValue", f"MaxPrice is below USD {LEAST}")
+    if "," in override.get("SubnetId", ""):
+        raise Ec2Error("InvalidParameterValue", "an instant fleet takes one subnet")
+
+
 def _types(override: Mapping[str, Any]) -> list[str]:
-    """Return the types of a pool: one, or all above its floors (API_InstanceRequirements.html)."""
+    """Return the types of a pool: one, or all that its floors leave."""
     needed = override.get("InstanceRequirements")
     if needed is None:
-        return [override.get("InstanceType", "m5.large")]
-    return [
-        kind
-        for kind, (vcpus, memory) in TYPES.items()
-        if vcpus >= needed["VCpuCount"]["Min"]
-        and memory >= needed["MemoryMiB"]["Min"]
-        and kind not in needed.get("ExcludedInstanceTypes", [])
-    ]
+        return [override["InstanceType"]]
+    burst = needed.get("BurstablePerformance", "excluded")
+    found = []
+    for kind, sizes in TYPES.items():
+        ranges = (needed["VCpuCount"], needed["MemoryMiB"])
+        fits = all(r["Min"] <= s <= r.get("Max", s) for r, s in zip(ranges, sizes, strict=True))
+        out = any(_like(kind, text) for text in needed.get("ExcludedInstanceTypes", []))
+        allowed = any(_like(kind, text) for text in needed.get("AllowedInstanceTypes", ["*"]))
+        bursts = burst == "included" or kind.startswith("t") == (burst == "required")
+        if fits and allowed and bursts and not out:
+            found.append(kind)
+    return found
 
 
-def _error(code: str, override: dict[str, Any], kind: str) -> dict[str, Any]:
-    used = {k: v for k, v in override.items() if k in ("SubnetId", "MaxPrice")}
+def _like(text: str, pattern: str) -> bool:
+    """Return whether a text is like a pattern with * and ?."""
+    shape = re.escape(pattern).replace(r"\*", ".*").replace(r"\?", ".")
+    return re.fullmatch(shape, text, re.DOTALL) is not None
+
+
+def _error(code: str, pool: dict[str, Any], market: str) -> dict[str, Any]:
+    used = {k: v for k, v in pool.items() if k in ("InstanceType", "SubnetId", "MaxPrice")}
     return {
-        "LaunchTemplateAndOverrides": {"Overrides": {**used, "InstanceType": kind}},
-        "Lifecycle": "spot",
+        "LaunchTemplateAndOverrides": {"Overrides": used},
+        "Lifecycle": market,
         "ErrorCode": code,
         "ErrorMessage": f"{code}, said the lab",
     }
 
 
 def _passes(instance: LabInstance, chosen: Mapping[str, Any]) -> bool:
-    name, values = chosen["Name"], chosen["Values"]
+    name = chosen["Name"]
     if name == "tag-key":
-        return any(key in instance.tags for key in values)
-    if name == "instance-state-name":
-        return instance.state in values
-    if name.startswith("tag:"):
-        return instance.tags.get(name.removeprefix("tag:")) in values
-    raise Ec2Error("InvalidParameterValue", f"the lab has no filter {name}")
+        found = list(instance.tags)
+    elif name == "instance-state-name":
+        found = [instance.state]
+    elif name.startswith("tag:"):
+        tag = instance.tags.get(name.removeprefix("tag:"))
+        found = [] if tag is None else [tag]
+    else:
+        raise Ec2Error("InvalidParameterValue", f"the lab has no filter {name}")
+    return any(_like(text, value) for text in found for value in chosen["Values"])
+
+
+def _state(made: LabInstance) -> dict[str, Any]:
+    return {"Code": STATES[made.state], "Name": made.state}
 
 
 def _described(made: LabInstance) -> dict[str, Any]:
@@ -309,7 +463,7 @@ def _described(made: LabInstance) -> dict[str, Any]:
         "InstanceType": made.type,
         "SubnetId": made.subnet,
         "Placement": {"AvailabilityZone": made.zone},
-        "State": {"Name": made.state},
+        "State": _state(made),
         "StateReason": {"Code": code, "Message": message} if code else None,
         "InstanceLifecycle": "spot" if made.market == "spot" else None,
         "Tags": [{"Key": key, "Value": value} for key, value in made.tags.items()],

@@ -1,6 +1,7 @@
 """EC2's query protocol by botocore's own model: a form to values, values to XML.
 
-docs.aws.amazon.com/AWSEC2/latest/APIReference/Query-Requests.html
+docs.aws.amazon.com/AWSEC2/latest/APIReference/Query-Requests.html, and the example of an error in
+errors-overview.html there.
 """
 
 from __future__ import annotations

@@ -17,6 +17,8 @@ umask 077
 export PATH=${PATH:-/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin} LANG=${LANG:-C.UTF-8}
 export SPOT_HOME=${SPOT_HOME:-/var/lib/spot-backtest} SPOT_LOG=${SPOT_LOG:-/var/log/spot-backtest.log}
 export HOME=${HOME:-$SPOT_HOME}
+# botocore asks the metadata service once, for a second, and then there are no credentials: exit 77.
+export AWS_METADATA_SERVICE_NUM_ATTEMPTS=5 AWS_METADATA_SERVICE_TIMEOUT=5
 unset -v RUN_DATE
 readonly FIRST=1800 # seconds for all that comes before the real deadline is known
 readonly HELPER=$SPOT_HOME/helper.py

@@ -143,17 +143,29 @@ class Ec2:
                 for row in group["Instances"]
             ]
 
-    def terminate(self, instances: Sequence[str]) -> None:
-        """Terminate instances; those that are gone are fine."""
+    def terminate(self, instances: Sequence[str], patience: float = 0.0) -> None:
+        """Terminate instances; those that are gone are fine.
+
+        One that is unknown may have been launched a moment ago, and runs on: it is tried again for
+        `patience` seconds (docs.aws.amazon.com/ec2/latest/devguide/eventual-consistency.html).
+        """
+        until = time.monotonic() + patience
+        for instance in instances:  # one by one: an unknown id fails a whole request
+            while not self._terminated(instance) and time.monotonic() < until:
+                time.sleep(PAUSE)
+
+    def _terminated(self, instance: str) -> bool:
+        """Ask for the end of an instance; return False if EC2 knows none."""
         from botocore.exceptions import ClientError
 
-        for instance in instances:  # one by one: an unknown id fails a whole request
-            with self.client() as ec2:
-                try:
-                    ec2.terminate_instances(InstanceIds=[instance])
-                except ClientError as error:
-                    if error.response["Error"]["Code"] != "InvalidInstanceID.NotFound":
-                        raise
+        with self.client() as ec2:
+            try:
+                ec2.terminate_instances(InstanceIds=[instance])
+            except ClientError as error:
+                if error.response["Error"]["Code"] != "InvalidInstanceID.NotFound":
+                    raise
+                return False
+        return True
 
     def wait_until_gone(
         self, instance: str, patience: float, wait: Callable[[float], None]

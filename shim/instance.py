@@ -15,7 +15,7 @@ from typing import Any
 from shim import bundle, clock, closing, fleet, launch
 from shim.bundle import Bundle
 from shim.closing import Row
-from shim.ec2 import Ec2
+from shim.ec2 import REGISTERED, Ec2
 from shim.errors import BusyError, ShimError
 from shim.fleet import Launched, NoCapacityError, Pool
 from shim.follow import End, Follower
@@ -127,6 +127,7 @@ class OneLaunch:
         for asked, excluded in self._rounds():
             token = fleet.token(self._plan.execution_id, values["stages"], self._there.id, asked)
             request = fleet.request(spot, asked, market, self._tags(), token, excluded)
+            self._context.wait(0.0)  # nothing is launched for a caller that is gone
             try:
                 self.launched = fleet.answer(self._ec2.create_fleet(request))
             except NoCapacityError as error:
@@ -231,8 +232,9 @@ class OneLaunch:
 
     def _terminate(self, end: End) -> None:
         """Terminate what was launched, also where the answer did not come."""
-        if self.launched:
-            self._ec2.terminate([self.launched.instance])
+        if self.launched and self._began:
+            young = self._began + REGISTERED - time.monotonic()
+            self._ec2.terminate([self.launched.instance], patience=young)
         elif end.outcome != "no capacity":
             self._ec2.terminate([instance.id for instance in self._ec2.launched(self.uri)])
 

@@ -18,7 +18,7 @@ from shim import clock, closing, commit, launch, liveness, reap, record, spot_pr
 from shim.bundle import Bundle
 from shim.closing import Row
 from shim.detach import FRONT_DIED, Lifeline, detached
-from shim.ec2 import Ec2
+from shim.ec2 import REGISTERED, Ec2
 from shim.errors import PipelineError, ShimError
 from shim.fleet import Pool
 from shim.instance import Context, OneLaunch
@@ -34,7 +34,7 @@ class StoppedError(ShimError):
     """The launcher was asked to end."""
 
     def __init__(self, why: str) -> None:
-        super().__init__(f"the launch was stopped ({why})", "its instance is terminated")
+        super().__init__(f"the launch was stopped ({why})")
         number = signal.SIGKILL if why == FRONT_DIED else signal.Signals[why]
         self.code = 128 + number
 
@@ -64,7 +64,7 @@ def run(plan: Plan, parent: int | None = None) -> int:
                 if not values.get("detached"):
                     uri = store.uri_of(there.key)
                     ids = {i.id for i in ec2.launched(uri)} | {values.get("instance")}
-                    ec2.terminate(sorted(filter(None, ids)))
+                    ec2.terminate(sorted(filter(None, ids)), patience=REGISTERED)
                     there.close("lost", None, error=why)
         say(f"{why}; its instances are terminated")
 

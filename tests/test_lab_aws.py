@@ -11,7 +11,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-import tempfile
 import termios
 import threading
 import time
@@ -495,14 +494,17 @@ def test_a_lab_ends_with_its_terminal_and_on_term() -> None:
         assert [closed.ended(pids[0]), stopped.ended(pids[1])] == [0, 0]
 
 
-def test_a_lab_listens_where_it_is_told_and_says_that_it_cannot(aws: AwsLab) -> None:
+def test_a_lab_listens_where_it_is_told_and_says_that_it_cannot(
+    aws: AwsLab, tmp_path: Path
+) -> None:
     """On 127.0.0.1; a port that is taken is exit 2, and leaves no folder."""
     port = aws.url.rpartition(":")[2]
-    before = list(Path(tempfile.gettempdir()).glob("spot-backtest-lab.*"))
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
     done = subprocess.run(
         [*PLAY, "--port", port],
         cwd=ROOT,
-        env=base_env(),
+        env=base_env(TMPDIR=str(temporary)),
         capture_output=True,
         text=True,
         timeout=PATIENCE,
@@ -511,7 +513,7 @@ def test_a_lab_listens_where_it_is_told_and_says_that_it_cannot(aws: AwsLab) -> 
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("lab: cannot listen ")
     assert done.stderr.endswith(f", --port {port}); name another\n")
-    assert len(list(Path(tempfile.gettempdir()).glob("spot-backtest-lab.*"))) <= len(before)
+    assert list(temporary.iterdir()) == []
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")

@@ -190,6 +190,15 @@ def test_an_import_that_points_up_is_seen() -> None:
     assert upward("plan", "from shim.asl.values import Value") == ["asl"]
 
 
+def test_the_readme_shows_every_room() -> None:
+    """Its picture of the code is the one that the tests hold."""
+    text = (ROOT / "README.md").read_text()
+    rows = re.findall(r"^\| (the command line|doing|keeping|knowing) \| (.*) \|$", text, re.M)
+    shown = {name: set(re.findall(r"`(\w+)/?`", row)) for name, row in rows}
+    for level, name in (("entry", "the command line"), *((n, n) for n in [*LEVELS][1:])):
+        assert shown[name] == set(LEVELS[level]) - {"__main__", "__init__"}
+
+
 @pytest.mark.parametrize("module", LEVELS["knowing"])
 def test_what_knows_touches_nothing(module: str) -> None:
     """No environment, no file but the table, no socket, no process, no clock but its own module."""

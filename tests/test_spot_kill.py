@@ -135,6 +135,24 @@ def test_a_launcher_that_is_ended_ends_its_instance(
     assert {receipt["state"] for receipt in spot.table.receipts("b")} == {"closed"}
 
 
+def test_an_instance_that_nobody_knows_yet_is_ended_once_it_is_known(
+    spot: Spot, tmp_path: Path
+) -> None:
+    """I06, I33: EC2 denies it for seconds after the launch, and it runs on."""
+    spot.aws.invisible = 6.0
+    spot.table.stage("b", f"touch {tmp_path}/begun; sleep 60")
+    spot.aws.fault("s3", "GetObject", "hang", caller="", match="_bundles/")  # it cannot end itself
+    launcher = spot.start("--only-stages", "b")
+    (name,) = until(spot.aws.alive)
+
+    launcher.send_signal(signal.SIGTERM)
+    done = spot.end(launcher)
+
+    assert done.code == 143, done.err
+    assert spot.aws.instances[name].reason[0] == "Client.UserInitiatedShutdown"
+    assert spot.aws.alive() == []
+
+
 def test_of_two_launchers_for_one_stage_and_date_one_is_told_who_is_at_it(
     spot: Spot, tmp_path: Path
 ) -> None:

@@ -1,0 +1,1 @@
+"""The crash sweep: one fault at each boundary of a launch, recovery, and the ten invariants."""

@@ -24,7 +24,8 @@ stub_shim() {
 [[ $1 == -c ]] && { printf 'ok\n'; exit; }
 shift
 line=$*
-printf '%s\n' "${line%% --report*}" >>"$CALLS"
+line=${line%% --report*}
+printf '%s\n' "${line%% --parent*}" >>"$CALLS"
 case $1 in
   entry)
     cat "$ANSWER/pairs"
@@ -40,8 +41,12 @@ case $1 in
     printf '%s\n' "${RUN_DATE-unset}" >"$ANSWER/$2.date"
     trap 'printf "got %s\n" TERM >>"$CALLS"; exit 7' TERM
     [[ ! -e $ANSWER/$2.waits ]] || { : >"$ANSWER/$2.started"; while :; do sleep 0.05; done; }
-    printf 'committed\n12\nstore/%s.log\n' "$2" >"$6"
+    printf 'committed\n12\nstore/%s.log\n' "$2" >"$4"
     exit "$(cat "$ANSWER/$2" 2>/dev/null || printf 0)"
+    ;;
+  spot)
+    cat >"$ANSWER/spot.stdin"
+    exit "$(cat "$ANSWER/spot" 2>/dev/null || printf 0)"
     ;;
   *) printf 'shim:' && printf ' <%s>' "$@" && printf '\n' ;;
 esac
@@ -67,9 +72,9 @@ three        committed                12  store/three.log'
   assert_stderr 'spot_backtest: run date 2026-05-17 $(id)'
   assert_file "$CALLS" 'entry --date 2026-05-17
 preflight --plan -
-stage one --plan -
-stage two --plan -
-stage three --plan -'
+stage one
+stage two
+stage three'
 }
 
 @test "the preflight and every stage get the plan as the shim printed it" {
@@ -84,6 +89,16 @@ stage three --plan -'
   helper_child "$ENTRY"
   assert_file "$ANSWER/one.date" 2026-05-17
   assert_file "$ANSWER/three.date" 2026-05-17
+}
+
+@test "I14: a plan for an instance is one call of the launcher with it, and its status leaves" {
+  printf '%s\0' on spot >>"$ANSWER/pairs"
+  printf 75 >"$ANSWER/spot"
+  helper_child "$ENTRY" --on spot
+  assert_status 75
+  assert_file "$CALLS" 'entry --on spot
+spot --plan -'
+  assert_file "$ANSWER/spot.stdin" '{"the":"plan $(id) `id`"}'
 }
 
 @test "arguments reach the shim as they are" {

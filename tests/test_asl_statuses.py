@@ -174,6 +174,7 @@ def test_a_message_that_cannot_be_sent_changes_no_outcome(lab: Engine) -> None:
     assert (good.status, good.states[-1]) == ("SUCCEEDED", "Complete")
 
 
+@pytest.mark.slow
 def test_a_command_that_is_overdue_is_cancelled_and_dies(lab: Engine) -> None:
     """The polls ran out, or the polling was refused: the script does not run on."""
     pids = {name: lab.folder / f"pid-{name}" for name in ("overdue", "refused")}

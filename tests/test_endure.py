@@ -108,7 +108,7 @@ def test_a_stage_that_ends_while_the_store_is_away_commits_when_it_is_back(
     spot.table.stage("b", needs=["a"], requires=["a.txt"])
     launcher = spot.start("--on", "here")
     spot.until(launcher, begun.exists)
-    aws.fault("s3", "*", "outage:8")
+    aws.fault("s3", "*", "outage:6")
 
     done = spot.end(launcher)
 

@@ -21,7 +21,7 @@ MARK = "TEST_LAUNCHER"
 QUICK = [
     ("CreateFleet", 1, "before"),
     ("CreateFleet", 1, "done"),
-    ("TerminateInstances", 0, "before"),
+    pytest.param("TerminateInstances", 0, "before", marks=pytest.mark.slow),
 ]
 
 
@@ -116,7 +116,9 @@ def test_a_launcher_that_dies_between_any_two_calls_is_recovered_from(
     assert died >= 2 * len(points) - 4  # the last calls come in another number each time
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM, signal.SIGKILL]
+)
 def test_a_launcher_that_is_ended_ends_its_instance(
     spot: Spot, tmp_path: Path, number: signal.Signals
 ) -> None:
@@ -135,6 +137,7 @@ def test_a_launcher_that_is_ended_ends_its_instance(
     assert {receipt["state"] for receipt in spot.table.receipts("b")} == {"closed"}
 
 
+@pytest.mark.slow
 def test_an_instance_that_nobody_knows_yet_is_ended_once_it_is_known(
     spot: Spot, tmp_path: Path
 ) -> None:

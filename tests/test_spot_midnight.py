@@ -17,7 +17,9 @@ READ = "datetime.fromisoformat(open({file!r}).read())"
 CLOCK = f"utc_now = lambda: {READ}"
 
 
-@pytest.mark.parametrize("when", ["bootstrap", "stage", "relaunch"])
+@pytest.mark.parametrize(
+    "when", ["stage", *(pytest.param(w, marks=pytest.mark.slow) for w in ("bootstrap", "relaunch"))]
+)
 def test_midnight_during_a_launch_splits_nothing(
     aws: AwsLab, tool: Path, tmp_path: Path, when: str
 ) -> None:

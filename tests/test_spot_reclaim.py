@@ -48,7 +48,7 @@ def receipts(spot: Spot, stage: str) -> list[dict[str, Any]]:
     return spot.table.receipts(stage)
 
 
-@pytest.mark.parametrize("notice", [None, 3.0, 0.5])
+@pytest.mark.parametrize("notice", [None, 3.0, pytest.param(0.5, marks=pytest.mark.slow)])
 def test_a_reclaim_is_launched_again_in_another_pool_with_the_same_date_execution_and_code(
     spot: Spot, tmp_path: Path, notice: float | None
 ) -> None:
@@ -99,6 +99,7 @@ def test_a_reclaim_while_it_publishes_leaves_half_of_it_to_nobody(
     assert commit.problems(spot.store, PREFIX, there, DATE) == []
 
 
+@pytest.mark.slow
 def test_two_reclaims_in_a_row_end_in_an_on_demand_instance(
     aws: AwsLab, tool: Path, tmp_path: Path
 ) -> None:

@@ -49,6 +49,7 @@ readme: ## put the help into the README, and bootstrap.sh into the launch templa
 bench: ## time each job beside the plain way to do it
 	. infrastructure/environment.sh
 	python=$$(environment_python "$$PWD")
+	environment_add "$$PWD" "$$python" requirements/dev.txt
 	"$$python" benchmarks/run.py
 
 lab: ## an offline AWS to play with, until Ctrl-C

@@ -63,6 +63,7 @@ def test_one_instance_for_all_stages_leaves_what_a_run_here_leaves(spot: Spot) -
     assert spot.aws.alive() == []
 
 
+@pytest.mark.slow
 def test_one_instance_for_each_stage_leaves_what_a_run_here_leaves(spot: Spot) -> None:
     """I01, I14: as a state machine calls it: three launches, one date, execution and code."""
     for stage in STAGES:

@@ -176,6 +176,7 @@ def test_of_two_launchers_for_one_stage_and_date_one_is_told_who_is_at_it(
     assert len(spot.aws.instances) == 1
 
 
+@pytest.mark.slow
 def test_what_is_past_its_deadline_or_abandoned_is_found_by_its_tags_and_ended(
     spot: Spot, tmp_path: Path
 ) -> None:

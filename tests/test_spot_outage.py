@@ -11,10 +11,9 @@ from shim import follow
 from tests.lab.aws import AwsLab
 from tests.launches import Spot
 
-SLOW = pytest.mark.slow  # the others of a kind, of which the quick tests run one
 
-
-@pytest.mark.parametrize("service", ["*", *(pytest.param(s, marks=SLOW) for s in ("s3", "ec2"))])
+@pytest.mark.slow
+@pytest.mark.parametrize("service", ["s3", "ec2", "*"])
 def test_an_outage_in_the_middle_of_a_stage_is_survived_by_both_sides(
     aws: AwsLab, tool: Path, tmp_path: Path, service: str
 ) -> None:

@@ -45,10 +45,10 @@ def alive(pid: int) -> bool:
 
 
 def read(path: Path) -> bytes:
-    """Return what a file holds, nothing while it is not there."""
+    """Return what a file holds, nothing while it is not there, as that of a process that ended."""
     try:
         return path.read_bytes()
-    except (FileNotFoundError, NotADirectoryError):
+    except (FileNotFoundError, NotADirectoryError, ProcessLookupError):
         return b""
 
 

@@ -120,9 +120,8 @@ class Connection:
         now = time.monotonic()
         self._began = self._began or now
         if not self._answered and now - self._began > LAST_ATTEMPT:
-            late = PreflightError(f"{self._uri}: no answer from {request.url}", NETWORK)
-            late.passing = True
-            raise late
+            message = f"{self._uri}: no answer from {request.url}"
+            raise PreflightError(message, NETWORK, passing=True)
 
     def _answer(self, error: exceptions.ClientError, writing: bool) -> ShimError:
         code = error_code(error)
@@ -138,9 +137,8 @@ class Connection:
             hint = HINTS.get(code, HINTS["AccessDenied"])
             return AccessError(f"{message} (credentials: {self._source()})", hint)
         hint = "try again; if it stays, see health.aws.amazon.com" if status >= 500 else ""
-        made = (RecordError if writing else PreflightError)(message, hint)
-        made.passing = status >= 500
-        return made
+        kind = RecordError if writing else PreflightError
+        return kind(message, hint, passing=status >= 500)
 
     def _failure(self, error: exceptions.BotoCoreError, writing: bool) -> ShimError:
         message = f"{self._uri}: {error}".rstrip(".")
@@ -149,9 +147,7 @@ class Connection:
         if isinstance(error, exceptions.NoRegionError | exceptions.InvalidRegionError):
             return AccessError(message, REGION)
         if isinstance(error, UNREACHED):
-            made = PreflightError(message, NETWORK)
-            made.passing = True
-            return made
+            return PreflightError(message, NETWORK, passing=True)
         return (RecordError if writing else PreflightError)(message)
 
     def _source(self) -> str:

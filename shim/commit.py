@@ -128,6 +128,15 @@ def problems(store: Store, prefix: str, commit: Commit, run_date: str) -> list[s
     return wrong
 
 
+def verified(store: Store, prefix: str, stage: str, run_date: str) -> Commit | None:
+    """Return a stage's commit if there is one and it verifies.
+
+    Raises PreflightError if it cannot be read.
+    """
+    there = read(store, prefix, stage)
+    return there if there and not problems(store, prefix, there, run_date) else None
+
+
 def changed(store: Store, name: str, artifact: Artifact) -> str | None:
     """Return what happened to a published file since its commit, None if it is there unchanged."""
     there = store.head(name)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from shim.errors import ShimError
-from shim.store import Expect, Object, Progress, Store
+from shim.store import Conflict, Expect, Missing, Object, Progress, Store
 
 PATIENCE = 900.0  # seconds, from the first call that got no answer
 PAUSE, LONGEST = 0.5, 15.0  # seconds between two tries: at first, and however often it is doubled
@@ -58,7 +58,7 @@ class Enduring(Store):
                     self._tell(f"{error}; it is tried again for {PATIENCE / 60:.0f} minutes")
                 self._wait(pause)
                 pause = min(2 * pause, LONGEST)
-            except Exception:  # Missing, Conflict: an answer
+            except (Missing, Conflict):  # an answer, which is the caller's to judge
                 self._answered(away)
                 raise
             else:

@@ -14,12 +14,12 @@ class ShimError(Exception):
     """
 
     code = 70
-    passing = False
 
-    def __init__(self, message: str, hint: str = "") -> None:
+    def __init__(self, message: str, hint: str = "", *, passing: bool = False) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.passing = passing
 
     def __str__(self) -> str:
         return f"{self.message}; {self.hint}" if self.hint else self.message

@@ -69,10 +69,9 @@ def _dates(store: Store, base: str, but: str) -> Iterator[str]:
 
 def _verifies(store: Store, prefix: str, stage: str, date: str) -> bool:
     try:
-        found = commit.read(store, prefix, stage)
+        return commit.verified(store, prefix, stage, date) is not None
     except PreflightError:  # an unreadable commit is none
         return False
-    return found is not None and not commit.problems(store, prefix, found, date)
 
 
 def _required(plan: Plan, stage: StagePlan, need: str) -> list[str]:

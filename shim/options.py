@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -245,28 +246,17 @@ def request(ctx: click.Context, code_version: str) -> Request:
     """Return what a parsed command line asks for."""
     values = ctx.params
     found = table(ctx)
-
-    def setting(name: str) -> Setting | None:
-        value = values.get(name)
-        return None if value is None else Setting(value, source_of(ctx, name))
-
-    store = setting("store")
-    date = values["date"]
-    from_variable = ctx.get_parameter_source("date") is ParameterSource.ENVIRONMENT
-    return Request(
-        date=None if from_variable else date,
-        run_date=date if from_variable else None,
-        skip_stages=setting("skip_stages"),
-        only_stages=setting("only_stages"),
-        store=store and Setting(os.path.expanduser(store.value), store.source),  # noqa: PTH111  no error for a strange ~name
-        timeout=setting("timeout"),
+    return replace(
+        place(ctx),
+        skip_stages=_setting(ctx, "skip_stages"),
+        only_stages=_setting(ctx, "only_stages"),
+        timeout=_setting(ctx, "timeout"),
         on=values["on"],
         allow_dirty=values["allow_dirty"],
         detach=values["detach"],
         execution_id=os.environ.get("EXECUTION_ID"),
         code_version=code_version,
         preflight_only=values["preflight_only"],
-        dry_run=values["dry_run"],
         resume=values["resume"],
         trust_existing=values["trust_existing"],
         quiet=values["quiet"],
@@ -279,6 +269,23 @@ def request(ctx: click.Context, code_version: str) -> Request:
             is not ParameterSource.DEFAULT
         },
     )
+
+
+def place(ctx: click.Context) -> Request:
+    """Return a request for the date, the store and the prefix alone: where a run is looked for."""
+    store, date = _setting(ctx, "store"), ctx.params["date"]
+    from_variable = ctx.get_parameter_source("date") is ParameterSource.ENVIRONMENT
+    return Request(
+        date=None if from_variable else date,
+        run_date=date if from_variable else None,
+        store=store and Setting(os.path.expanduser(store.value), store.source),  # noqa: PTH111  no error for a strange ~name
+        dry_run=ctx.params["dry_run"],
+    )
+
+
+def _setting(ctx: click.Context, name: str) -> Setting | None:
+    value = ctx.params.get(name)
+    return None if value is None else Setting(value, source_of(ctx, name))
 
 
 def source_of(ctx: click.Context, name: str) -> str:

@@ -36,7 +36,7 @@ class Shipper:
     raised into the caller, and the local log is never touched.
     """
 
-    def __init__(self, store: Store, key: str, log: Path, every: float = EVERY) -> None:
+    def __init__(self, store: Store, key: str, log: Path, every: float) -> None:
         self._store, self._base, self._log, self._every = store, PurePosixPath(key), log, every
         self._number = 1
         self._etag: str | None = None

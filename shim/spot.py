@@ -140,13 +140,12 @@ class _Launcher:
 
     def _committed(self, stage: str) -> bool:
         """Return whether a launch of ours has committed; one from before them is to be replaced."""
-        prefix, date = self.plan.run_prefix, self.plan.run_date
-        there = commit.read(self.store, prefix, stage)
+        plan = self.plan
+        there = commit.verified(self.store, plan.run_prefix, stage, plan.run_date)
         return (
             there is not None
-            and there.execution_id == self.plan.execution_id
+            and there.execution_id == plan.execution_id
             and there.attempt != self.before.get(stage)
-            and not commit.problems(self.store, prefix, there, date)
         )
 
     def _attempt(self, stage: str) -> str | None:

@@ -107,7 +107,7 @@ def _temporary(stage: StagePlan) -> Path:
 def _shipper(store: Store, plan: Plan, stage: StagePlan, log: Path) -> ship.Shipper:
     host, now = socket.gethostname(), clock.utc_now()
     key = ship.log_key(plan.logs_prefix, stage.slug, plan.run_date, host, now)
-    shipper = ship.Shipper(store, key, log)
+    shipper = ship.Shipper(store, key, log, ship.EVERY)
     shipper.start()
     return shipper
 
@@ -150,10 +150,9 @@ class _Run:
                 shutil.rmtree(self.folder, ignore_errors=True)
 
     def _committed(self) -> bool:
-        there = commit.read(self.store, self.plan.run_prefix, self.stage.name)
-        return there is not None and not commit.problems(
-            self.store, self.plan.run_prefix, there, self.plan.run_date
-        )
+        plan = self.plan
+        there = commit.verified(self.store, plan.run_prefix, self.stage.name, plan.run_date)
+        return there is not None
 
     def _needs(self) -> dict[str, Commit | None]:
         names = needs.stages(self.plan, self.stage)
@@ -165,7 +164,7 @@ class _Run:
 
     def _closed(self) -> int:
         """Run the attempt and close its receipt, however it ends."""
-        shipper = _shipper(open_store(self.plan.store), self.plan, self.stage, self.log)
+        shipper = _shipper(self.attempt.store, self.plan, self.stage, self.log)
         details: dict[str, Any] = {}
         how, code = "failed", ShimError.code
         try:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import click
-from click.core import ParameterSource
 
 from shim import clock, options, status
 from shim import plan as plans
 from shim.errors import PipelineError, PreflightError
-from shim.plan import Request, Setting
 from shim.printing import print_result, say
 from shim.store import open_store
 
@@ -40,7 +37,7 @@ def status_command(ctx: click.Context, /, as_json: bool, **_: object) -> None:
     table = options.table(ctx)
     if table is None:
         raise PipelineError("the table could not be read", "name one with --pipeline")
-    plan = plans.build(table, _request(ctx), clock.utc_now(), "0000", Path.cwd())
+    plan = plans.build(table, options.place(ctx), clock.utc_now(), "0000", Path.cwd())
     names = [stage.name for stage in plan.stages]
     found = status.of(
         open_store(plan.store), plan.run_prefix, plan.run_date, plan.run_date_source, names
@@ -50,15 +47,3 @@ def status_command(ctx: click.Context, /, as_json: bool, **_: object) -> None:
         have = "has" if len(lacking) == 1 else "have"
         say(f"{', '.join(lacking)} {have} no commit that verifies at {plan.run_date}")
         ctx.exit(PreflightError.code)
-
-
-def _request(ctx: click.Context) -> Request:
-    """Return a request that asks for the date and the store, and for nothing else."""
-    store, date = ctx.params["store"], ctx.params["date"]
-    from_variable = ctx.get_parameter_source("date") is ParameterSource.ENVIRONMENT
-    return Request(
-        date=None if from_variable else date,
-        run_date=date if from_variable else None,
-        store=store and Setting(os.path.expanduser(store), options.source_of(ctx, "store")),  # noqa: PTH111  no error for a strange ~name
-        dry_run=ctx.params["dry_run"],
-    )

@@ -18,10 +18,9 @@ from tests.launches import Spot
 from tests.stages import DATE, PREFIX
 
 
-class AwayError(PreflightError):
-    """Nobody answered."""
-
-    passing = True
+def away(message: str = "away") -> PreflightError:
+    """Return the error of a call that nobody answered."""
+    return PreflightError(message, passing=True)
 
 
 class Fails:
@@ -53,7 +52,7 @@ def enduring(store: Store, said: list[str]) -> Enduring:
 
 def test_what_got_no_answer_is_asked_again_and_told_once(store: Store, said: list[str]) -> None:
     """One line when it begins and one when it is over."""
-    call = Fails(5, AwayError("s3: no answer"))
+    call = Fails(5, away("s3: no answer"))
 
     assert enduring(store, said).again(call) == "answered"
 
@@ -76,10 +75,10 @@ def test_patience_has_an_end_and_is_not_begun_again_by_the_next_call(
     """What closes the records after it must not wait as long once more."""
     monkeypatch.setattr("shim.endure.PATIENCE", 0.05)
     store = enduring(store, said)
-    with pytest.raises(AwayError):
-        store.again(Fails(1000, AwayError("away")))
-    after = Fails(1000, AwayError("away"))
-    with pytest.raises(AwayError):
+    with pytest.raises(PreflightError, match="away"):
+        store.again(Fails(1000, away()))
+    after = Fails(1000, away())
+    with pytest.raises(PreflightError, match="away"):
         store.again(after)
     assert after.calls == 1
 

@@ -12,13 +12,11 @@ import pytest
 
 from shim.store import Store, open_store
 from tests import launches
-from tests.lab import S3Lab, fake_credentials, s3_lab
+from tests.lab import S3Lab, fake_credentials, s3_lab, unset
 from tests.lab.aws import AwsLab, aws_lab
 from tests.lab.stepfunctions import Engine, engine
 from tests.repositories import copy_of_the_tool
-
-OURS = ("AWS_", "BOTO_", "SPOT_", "SHIM_", "SSM_")
-PLAIN = ("RUN_DATE", "SKIP_STAGES", "ONLY_STAGES", "DRY_RUN", "EXECUTION_ID", "STAGE", "STAGES")
+from tests.stages import Table
 
 # Under nohup SIGHUP is ignored, also by all that the tests start (nohup(1), execve(2)).
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
@@ -34,9 +32,8 @@ def s3_endpoint() -> Iterator[S3Lab]:
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """No variable of AWS or of ours, no configuration file, made-up credentials, nowhere to go."""
-    for name in list(os.environ):
-        if name.startswith(OURS) or name in PLAIN:
-            monkeypatch.delenv(name)
+    for name in os.environ.keys() - unset(os.environ).keys():
+        monkeypatch.delenv(name)
     for name, value in fake_credentials("http://127.0.0.1:9").items():
         monkeypatch.setenv(name, value)
 
@@ -78,6 +75,14 @@ def store_uri(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 def store(store_uri: str) -> Store:
     """An empty store of each kind."""
     return open_store(store_uri)
+
+
+@pytest.fixture
+def table(tmp_path: Path, store: Store) -> Table:
+    """A table of three stages, and an empty store of each kind."""
+    made = Table(tmp_path, store)
+    made.three()
+    return made
 
 
 @pytest.fixture(scope="session")

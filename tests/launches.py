@@ -14,6 +14,7 @@ from shim.store import Store, open_store
 from tests.children import until
 from tests.entry import Done
 from tests.lab.aws import AwsLab
+from tests.lab.init import Found, cut, find
 from tests.lab.patches import patches
 from tests.repositories import commit_all
 from tests.stages import DATE, Table
@@ -33,7 +34,18 @@ subnets = {subnets}
 backoff = 1
 {more}
 """
+MARK = "TEST_LAUNCHER"  # a variable, by which all that a launcher starts is found
 STARTED: list[subprocess.Popen[str]] = []
+
+
+def launchers(mark: Path) -> Found:
+    """Return every process that launchers with this mark have started here, supervisors too."""
+    return find(None, f"{MARK}={mark}")
+
+
+def kill_all(mark: Path) -> None:
+    """End launchers and all of their processes at once, as a crash of their machine does."""
+    cut(lambda: launchers(mark))
 
 
 def end_all() -> None:

@@ -33,8 +33,7 @@ import pytest
 from moto.s3 import models as s3_models
 
 from shim.store import Store, open_store
-from tests.conftest import OURS as VARIABLES
-from tests.lab import NO_CONFIG, s3_server
+from tests.lab import NO_CONFIG, s3_server, unset
 from tests.lab.aws import AwsLab, Call, aws_lab
 from tests.lab.launchers import Launchers
 from tests.lab.night import NAME, START, Night, Unproven
@@ -92,9 +91,7 @@ def furnish(aws: AwsLab, night: Night, stack: ExitStack) -> None:
 
     stack.enter_context(mock.patch.object(s3_server.Handler, "date_time_string", date_time_string))
     stack.enter_context(mock.patch.object(s3_models, "utcnow", utcnow))
-    asked = b"dt.datetime.now(dt.timezone.utc)"
-    assert asked in aws.user_data
-    aws.user_data = aws.user_data.replace(asked, night.clock.expression.encode())
+    aws.change("dt.datetime.now(dt.timezone.utc)", night.clock.expression)
     aws.instance_env = {"SPOT_BACKTEST_PYTHON": sys.executable, **night.shim}
 
 
@@ -239,7 +236,7 @@ def main() -> int:
     parser.add_argument("which", nargs="?", choices=("saturday", "weekly"), default="saturday")
     parser.add_argument("--keep", type=Path, help="copy what the store holds at the end to here")
     given = parser.parse_args()
-    for name in [name for name in os.environ if name.startswith(VARIABLES)]:
+    for name in os.environ.keys() - unset(os.environ).keys():
         del os.environ[name]
     os.environ.update(NO_CONFIG)
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -46,12 +46,6 @@ def helper(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     return names
 
 
-def changed(aws: AwsLab, old: str, new: str) -> None:
-    """Let instances run other user data."""
-    assert old in TEXT
-    aws.user_data = TEXT.replace(old, new).encode()
-
-
 def on_record(spot: Spot, act: Callable[[Record], None]) -> None:
     """Do something as soon as the launch record is there."""
 
@@ -95,10 +89,9 @@ def test_the_deadline_is_armed_before_anything_else(spot: Spot) -> None:
 
 def test_an_instance_that_hangs_is_ended_by_its_deadline(spot: Spot) -> None:
     """I06: with nobody else to end it; where it hung is said, and it is not tried again."""
-    changed(spot.aws, "readonly FIRST=1800", "readonly FIRST=1; sleep() { command sleep 1000; }")
-    spot.aws.user_data = spot.aws.user_data.replace(
-        b"  step='reading the instance tags'\n", b"  step='reading the instance tags'\n  sleep\n"
-    )
+    spot.aws.change("readonly FIRST=1800", "readonly FIRST=1; sleep() { command sleep 1000; }")
+    reads = "  step='reading the instance tags'\n"
+    spot.aws.change(reads, f"{reads}  sleep\n")
     done = spot.run()
     assert done.code == 69, done.err
     assert "reading the instance tags failed on the instance" in done.err
@@ -156,7 +149,7 @@ def test_no_secret_is_in_the_log(spot: Spot) -> None:
 
 def test_an_instance_without_its_tags_ends_at_once(spot: Spot) -> None:
     """I36, I38: what the tags should say is not guessed, and text in them is text."""
-    changed(spot.aws, "BOOT = 60.0", "BOOT = 0.5")
+    spot.aws.change("BOOT = 60.0", "BOOT = 0.5")
     spot.aws.fault("ec2", "CreateFleet", after=1, before=lambda call: hostile(call, spot))
     done = spot.run()
     assert done.code == 69, done.err

@@ -17,14 +17,6 @@ from shim.store import Store, open_store
 from tests.stages import DATE, PREFIX, Table, publish, sha256
 
 
-@pytest.fixture
-def table(tmp_path: Path, store: Store) -> Table:
-    """A table of three stages."""
-    made = Table(tmp_path, store)
-    made.three()
-    return made
-
-
 def refusal(table: Table, stage: str, need: str, **asked: Any) -> str:
     """Return why a stage may not stand on another one."""
     plan = table.plan(**asked)

@@ -13,17 +13,9 @@ import pytest
 from shim import clock, preflight
 from shim.errors import AccessError, PipelineError, PreflightError, ShimError, UsageError
 from shim.plan import Setting
-from shim.store import Store, open_store
+from shim.store import open_store
 from tests.lab import S3Lab
 from tests.stages import DATE, Table, publish
-
-
-@pytest.fixture
-def table(tmp_path: Path, store: Store) -> Table:
-    """A table of three stages, and an empty store of each kind."""
-    made = Table(tmp_path, store)
-    made.three()
-    return made
 
 
 @pytest.fixture

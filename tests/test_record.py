@@ -21,14 +21,6 @@ from tests.stages import NOW, PREFIX, Table
 
 
 @pytest.fixture
-def table(tmp_path: Path, store: Store) -> Table:
-    """A table of three stages."""
-    made = Table(tmp_path, store)
-    made.three()
-    return made
-
-
-@pytest.fixture
 def opened(table: Table) -> Iterator[Any]:
     """Opens attempts, and ends their heartbeats after the test."""
     attempts: list[Attempt] = []

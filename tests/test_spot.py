@@ -48,17 +48,22 @@ def artifacts(store: Store) -> dict[str, str]:
     return {key: store.digest(key) for key in found if "/_stages/" not in key}
 
 
-def test_one_instance_for_all_stages_leaves_what_a_run_here_leaves(spot: Spot) -> None:
-    """I01, I14: artifacts and commits, byte for byte; exit 0, nothing alive."""
-    done = spot.run(EXECUTION_ID="one")
-    assert done.code == 0, done.err + spot.console()
-
+def leaves_what_a_run_here_leaves(spot: Spot) -> None:
+    """Compare artifacts and commits, byte for byte, with a run of the same execution here."""
     here = f"s3://{spot.aws.bucket}/here"
     same = spot.run("--on", "here", "--store", here, EXECUTION_ID="one")
     assert same.code == 0, same.err
 
     assert artifacts(open_store(here)) == artifacts(spot.store)
     assert committed(open_store(here)) == committed(spot.store)
+
+
+def test_one_instance_for_all_stages_leaves_what_a_run_here_leaves(spot: Spot) -> None:
+    """I01, I14: artifacts and commits, byte for byte; exit 0, nothing alive."""
+    done = spot.run(EXECUTION_ID="one")
+    assert done.code == 0, done.err + spot.console()
+
+    leaves_what_a_run_here_leaves(spot)
     assert len(spot.aws.instances) == 1
     assert spot.aws.alive() == []
 
@@ -70,12 +75,7 @@ def test_one_instance_for_each_stage_leaves_what_a_run_here_leaves(spot: Spot) -
         done = spot.run("--only-stages", stage, EXECUTION_ID="one")
         assert done.code == 0, done.err + spot.console()
 
-    here = f"s3://{spot.aws.bucket}/here"
-    same = spot.run("--on", "here", "--store", here, EXECUTION_ID="one")
-    assert same.code == 0, same.err
-
-    assert artifacts(open_store(here)) == artifacts(spot.store)
-    assert committed(open_store(here)) == committed(spot.store)
+    leaves_what_a_run_here_leaves(spot)
     assert len(spot.aws.instances) == 3
     assert spot.aws.alive() == []
 

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,10 +13,9 @@ import pytest
 from tests.children import until
 from tests.entry import Done
 from tests.lab.aws import AwsLab, Call
-from tests.launches import Spot
+from tests.launches import MARK, Spot, kill_all
 from tests.stages import PREFIX
 
-MARK = "TEST_LAUNCHER"
 QUICK = [
     ("CreateFleet", 1, "before"),
     ("CreateFleet", 1, "done"),
@@ -31,27 +29,6 @@ def spot(aws: AwsLab, tool: Path, tmp_path: Path) -> Spot:
     made = Spot(aws, tool, tmp_path / "spot")
     made.table.stage("a")
     return made
-
-
-def launchers(mark: Path) -> Iterator[int]:
-    """Return every process that a launcher has started here, supervisors too."""
-    wanted = f"{MARK}={mark}".encode()
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            if wanted in (folder / "environ").read_bytes().split(b"\0"):
-                yield int(folder.name)
-        except OSError:
-            continue
-
-
-def kill_all(mark: Path) -> None:
-    """End a launcher and all of its processes at once, as a crash of its machine does."""
-    for number in (signal.SIGSTOP, signal.SIGKILL):  # none sees another one die
-        for pid in launchers(mark):
-            try:
-                os.kill(pid, number)
-            except ProcessLookupError:
-                continue
 
 
 def crash(spot: Spot, operation: str, after: int, when: str, mark: Path) -> bool:

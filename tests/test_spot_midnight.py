@@ -9,12 +9,11 @@ import pytest
 
 from tests.children import until
 from tests.lab.aws import AwsLab
+from tests.lab.clock import Clock
 from tests.launches import Spot
 from tests.stages import DATE
 
 NIGHT = datetime(2026, 5, 17, 23, 59, 50, tzinfo=UTC)
-READ = "datetime.fromisoformat(open({file!r}).read())"
-CLOCK = f"utc_now = lambda: {READ}"
 
 
 @pytest.mark.parametrize(
@@ -28,23 +27,19 @@ def test_midnight_during_a_launch_splits_nothing(
     The launcher and the instances read one clock, a file that the test writes.
     """
     spot = Spot(aws, tool, tmp_path / "spot")
-    now = tmp_path / "now"
-    asked = b"dt.datetime.now(dt.timezone.utc)"
-    assert asked in aws.user_data
-    aws.user_data = aws.user_data.replace(asked, f"dt.{READ.format(file=str(now))}".encode())
+    clock = Clock(tmp_path / "clock", NIGHT)
+    aws.change("dt.datetime.now(dt.timezone.utc)", clock.expression)
     begun, go = tmp_path / "begun", tmp_path / "go"
     # The store's own clock is that of the test: six months away.
-    spot.change({"shim.clock": CLOCK.format(file=str(now)), "shim.preflight": "SKEW = 1e9"})
+    spot.change({**clock.change, "shim.preflight": "SKEW = 1e9"})
     spot.table.stage("a", f"echo $RUN_DATE >> {begun}; while ! [ -e {go} ]; do sleep 0.05; done; "
                      'echo $RUN_DATE > "$ARTIFACTS_DIR/a.txt"')  # fmt: skip
     spot.table.stage("b", 'cp "$ARTIFACTS_DIR/a.txt" "$ARTIFACTS_DIR/b.txt"', needs=["a"],
                      requires=["a.txt"])  # fmt: skip
 
     def midnight() -> None:
-        now.with_suffix(".part").write_text((NIGHT + timedelta(hours=1)).isoformat())
-        now.with_suffix(".part").rename(now)
+        clock.set(NIGHT + timedelta(hours=1))
 
-    now.write_text(NIGHT.isoformat())
     if when == "bootstrap":
         aws.fault("ec2", "CreateFleet", after=1, done=lambda _: midnight())
     launcher = spot.start("--date", "today", EXECUTION_ID="saturday")

@@ -119,6 +119,27 @@ def test_two_reclaims_in_a_row_end_in_an_on_demand_instance(
     assert outcomes == ["reclaimed", "reclaimed", "committed"]
 
 
+@pytest.mark.slow
+def test_a_commit_from_before_a_launch_is_none_of_its_own(
+    aws: AwsLab, tool: Path, tmp_path: Path
+) -> None:
+    """Invariant 2: a command that is given again and reclaimed repeats what no longer verifies."""
+    spot = Spot(aws, tool, tmp_path / "spot")
+    spot.table.stage("a", f"if [ -e {tmp_path}/wait ]; then rm {tmp_path}/wait; sleep 60; fi; "
+                     'echo a > "$ARTIFACTS_DIR/a.txt"')  # fmt: skip
+    assert spot.run(EXECUTION_ID="once").code == 0
+    spot.store.delete(f"{PREFIX}a.txt")
+    (tmp_path / "wait").touch()
+    launcher = spot.start(EXECUTION_ID="once")
+    spot.until(launcher, lambda: not (tmp_path / "wait").exists())
+
+    aws.reclaim(aws.alive()[0], None)
+    done = spot.end(launcher)
+
+    assert done.code == 0, done.err
+    assert spot.table.commit("a") is not None
+
+
 def test_a_stage_that_finishes_after_the_notice_simply_finishes(
     aws: AwsLab, tool: Path, tmp_path: Path
 ) -> None:

@@ -39,7 +39,7 @@ from tests.children import alive, children, until
 from tests.entry import ENTRY
 from tests.lab.aws import AwsLab
 from tests.lab.patches import patches
-from tests.launches import Spot
+from tests.launches import MARK, Spot, kill_all
 from tests.model import (
     MORE,
     NEEDS,
@@ -54,9 +54,8 @@ from tests.model import (
     Run,
     Where,
 )
-from tests.stages import PREFIX, Table, read_all, sha256
+from tests.stages import Table, read_all, sha256
 from tests.test_kill import idle
-from tests.test_spot_kill import MARK, kill_all
 
 EXAMPLES = int(os.environ.get("TEST_STATEFUL_EXAMPLES", "0"))
 STEPS = 8
@@ -692,27 +691,6 @@ def test_whatever_happens_to_launches_the_store_is_what_the_model_says(
     """Invariants 2, 4 and 9: no instance is left but one that works, and reap finds that."""
     machine = type("Machine", (There,), {"aws": aws, "tool": tool, "base": tmp_path / "spot"})
     run_state_machine_as_test(machine, settings=budget(5, 3))
-
-
-@pytest.mark.slow
-def test_a_commit_from_before_a_launch_is_none_of_its_own(
-    aws: AwsLab, tool: Path, tmp_path: Path
-) -> None:
-    """Invariant 2: a command that is given again and reclaimed repeats what no longer verifies."""
-    spot = Spot(aws, tool, tmp_path / "spot")
-    spot.table.stage("a", f"if [ -e {tmp_path}/wait ]; then rm {tmp_path}/wait; sleep 60; fi; "
-                     'echo a > "$ARTIFACTS_DIR/a.txt"')  # fmt: skip
-    assert spot.run(EXECUTION_ID="once").code == 0
-    spot.store.delete(f"{PREFIX}a.txt")
-    (tmp_path / "wait").touch()
-    launcher = spot.start(EXECUTION_ID="once")
-    spot.until(launcher, lambda: not (tmp_path / "wait").exists())
-
-    aws.reclaim(aws.alive()[0], None)
-    done = spot.end(launcher)
-
-    assert done.code == 0, done.err
-    assert spot.table.commit("a") is not None
 
 
 BUGS = {

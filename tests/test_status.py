@@ -14,20 +14,11 @@ from shim import commit, record, status
 from shim.launch import Launch
 from shim.record import Attempt
 from shim.status import Status
-from shim.store import Store
 from tests.children import until
 from tests.entry import spot_backtest
 from tests.stages import DATE, PREFIX, WAIT_FOR_GO, Table, publish
 
 NAMES = ("backtest", "parity", "evaluator")
-
-
-@pytest.fixture
-def table(tmp_path: Path, store: Store) -> Table:
-    """A table of three stages."""
-    made = Table(tmp_path, store)
-    made.three()
-    return made
 
 
 @pytest.fixture

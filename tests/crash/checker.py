@@ -28,6 +28,15 @@ def violated(seen: Evidence) -> dict[int, list[str]]:
     return {number: why for number, why in found.items() if why}
 
 
+def _made_for_others(seen: Evidence, variable: str, value: str) -> Iterator[str]:
+    """Return each artifact, once for each version, whose stage was told another value."""
+    told = re.compile(rb'"%s": "(.*?)"' % variable.encode())
+    for key in (f"{run_prefix(seen)}{stage}.txt" for stage in STAGES):
+        for body in seen.versions.get(key, []):
+            if set(told.findall(body)) - {value.encode()}:
+                yield key
+
+
 def one_date(seen: Evidence) -> Iterator[str]:
     """1: every key, record, artifact and log line is of the one run date."""
     day = re.escape(seen.date)
@@ -38,10 +47,8 @@ def one_date(seen: Evidence) -> Iterator[str]:
     for values in [*launches(seen), *receipts(seen), *commits(seen).values()]:
         if values.get("run_date") != seen.date:
             yield f"a record has the run date {values.get('run_date')}"
-    for key in (f"{run_prefix(seen)}{stage}.txt" for stage in STAGES):
-        for body in seen.versions.get(key, []):
-            if set(re.findall(rb'"RUN_DATE": "(.*?)"', body)) - {seen.date.encode()}:
-                yield f"{key} was made for another date"
+    for key in _made_for_others(seen, "RUN_DATE", seen.date):
+        yield f"{key} was made for another date"
 
 
 def complete(seen: Evidence) -> Iterator[str]:
@@ -166,10 +173,8 @@ def nothing_evaluated(seen: Evidence) -> Iterator[str]:
     """7: what the texts from outside would do in a shell was not done, and they came through."""
     if seen.touched:
         yield f"the text of an input was evaluated: {seen.touched}"
-    for key in (f"{run_prefix(seen)}{stage}.txt" for stage in STAGES):
-        for body in seen.versions.get(key, []):
-            if set(re.findall(rb'"EXECUTION_ID": "(.*?)"', body)) - {seen.execution.encode()}:
-                yield f"{key} has another execution than the one that was given"
+    for key in _made_for_others(seen, "EXECUTION_ID", seen.execution):
+        yield f"{key} has another execution than the one that was given"
 
 
 def dry_is_dry(seen: Evidence) -> Iterator[str]:

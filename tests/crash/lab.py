@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import shutil
 import signal
 import time
 from collections.abc import Callable, Iterable
@@ -72,20 +71,38 @@ class Log:
     names: list[str] = field(default_factory=list)  # of calls and marks as they began
 
 
+class Gentle(Machine):
+    """A machine that EC2 shuts down when it is terminated: TERM to all, then time to end."""
+
+    def __init__(self, instance: LabInstance, user_data: bytes, folder: Path, lab: Lab) -> None:
+        super().__init__(instance, user_data, folder, lab)
+        self._instance = instance
+        self.began = time.time()
+        self.ended: float | None = None  # when it began to end
+
+    def kill(self) -> None:
+        """Shut down if it was terminated by a call, then cut the power."""
+        self.ended = self.ended or time.time()
+        if self._instance.reason == ENDED:
+            for pid in self.pids():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGTERM)
+            until = time.monotonic() + SHUTDOWN
+            while self.pids() and time.monotonic() < until:
+                time.sleep(0.05)
+        super().kill()
+
+
 class Lab(AwsLab):
     """One lab for one case."""
+
+    _boots = Gentle
 
     def __init__(self, folder: Path) -> None:
         self.trap: Trap | None = None
         self.log = Log()
         super().__init__(folder)
         self.log = Log()
-
-    def _machine(self, instance: LabInstance) -> Any:
-        folder = self.folder / (self.place or instance.id)
-        if self.place:
-            shutil.rmtree(folder, ignore_errors=True)
-        return Gentle(instance, self.user_data, folder, self)
 
     def _answer(
         self, call: Call, environ: dict[str, Any], start: Callable[..., Any]
@@ -129,28 +146,6 @@ class Lab(AwsLab):
                 return None
             trap.sprung = time.time()
             return trap
-
-
-class Gentle(Machine):
-    """A machine that EC2 shuts down when it is terminated: TERM to all, then time to end."""
-
-    def __init__(self, instance: LabInstance, user_data: bytes, folder: Path, lab: Lab) -> None:
-        super().__init__(instance, user_data, folder, lab)
-        self._instance = instance
-        self.began = time.time()
-        self.ended: float | None = None  # when it began to end
-
-    def kill(self) -> None:
-        """Shut down if it was terminated by a call, then cut the power."""
-        self.ended = self.ended or time.time()
-        if self._instance.reason == ENDED:
-            for pid in self.pids():
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGTERM)
-            until = time.monotonic() + SHUTDOWN
-            while self.pids() and time.monotonic() < until:
-                time.sleep(0.05)
-        super().kill()
 
 
 def name(call: Call, state: str = "") -> str:

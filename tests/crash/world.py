@@ -24,18 +24,15 @@ import boto3
 from tests.crash import pipeline
 from tests.crash.lab import Gentle, Lab
 from tests.entry import Done
+from tests.lab import unset
 from tests.lab.ec2 import LabInstance
-from tests.lab.init import cut, find
 from tests.lab.patches import patches
-from tests.launches import PACE, Spot
+from tests.launches import MARK, PACE, Spot, kill_all, launchers
 from tests.repositories import commit_all
 
 EXECUTION = "o'clock(1)!=@+:"  # what Step Functions allows and a shell would misread
 MINUTE = 2.0  # seconds
-MARK = "CRASH_LAUNCHER"
 CREDENTIALS = "latest/meta-data/iam/security-credentials/"
-OURS = ("AWS_", "BOTO_", "SPOT_", "SHIM_", "SSM_")
-PLAIN = ("RUN_DATE", "SKIP_STAGES", "ONLY_STAGES", "DRY_RUN", "EXECUTION_ID", "STAGE", "STAGES")
 HARDWARE = ("Server.InternalError", "Server.InternalError: Internal error on launch")
 
 BEGIN = """
@@ -107,10 +104,7 @@ PACES = {
     "shim.follow": "POLL, LOOK = 0.3, 0.5",
     "shim.ec2": "PAUSE = 0.3",
     "shim.guest": "PACE = Pace(notice=0.3, record=1.0, margin=1.0)",
-    # The default of an argument was bound before; capture has a name of its own for it.
-    "shim.ship": "EVERY = 0.3\nShipper.__init__.__defaults__ = (EVERY,)",
     "shim.record": "HEARTBEAT, SILENT = 1.0, 6.0",
-    "shim.spot": "LONGEST_PAUSE = 2.0",
 }
 
 
@@ -125,11 +119,11 @@ class World:
         for role in ("launcher", "instance"):
             self.step_clock(role, 0)
         (folder / "truth").touch()
-        lab.user_data = pipeline.bootstrap(lab.user_data, port, folder / "clock-instance")
+        for old, new in pipeline.bootstrap(port, folder / "clock-instance"):
+            lab.change(old, new)
         if "bootstrap" in bug:
             old, _, new = bug["bootstrap"].partition(" => ")
-            assert old.encode() in lab.user_data, old
-            lab.user_data = lab.user_data.replace(old.encode(), new.encode())
+            lab.change(old, new)
         self.spot = Spot(lab, tool, folder / "spot")
         self.spot.uri = f"s3://{lab.bucket}/some $(touch pwned) prefix"
         self.spot.reopen()
@@ -207,12 +201,12 @@ class World:
     def crash(self) -> None:
         """End every process of the launcher at once, as a crash of its host does."""
         self._entry()
-        cut(lambda: find(None, f"{MARK}={self.folder}"))
+        kill_all(self.folder)
 
     def fill_disk(self, role: str) -> None:
         """Let no process of the launcher, or of the instances, write another byte to a file."""
         if role == "launcher":
-            pids = list(find(None, f"{MARK}={self.folder}"))
+            pids = list(launchers(self.folder))
         else:
             pids = [pid for made in self.instances() for pid in made.machine.pids()]
         for pid in pids:
@@ -249,12 +243,11 @@ class World:
 @contextmanager
 def world(folder: Path, tool: Path, bug: Mapping[str, str] | None = None) -> Iterator[World]:
     """Make a world; nothing of it is left running when the block ends."""
-    clean = {k: v for k, v in os.environ.items() if not k.startswith(OURS) and k not in PLAIN}
     folder.mkdir(parents=True)
     with patch("tests.lab.aws.ROOT", tool):  # whatever becomes of the tree meanwhile
         lab = Lab(folder / "aws")
     try:
-        env = {**clean, **lab.env, "AWS_ACCESS_KEY_ID": "outside"}
+        env = {**unset(os.environ), **lab.env, "AWS_ACCESS_KEY_ID": "outside"}
         with patch.dict(os.environ, env, clear=True):
             s3: Any = boto3.session.Session().client("s3")
             s3.put_bucket_versioning(
@@ -266,7 +259,7 @@ def world(folder: Path, tool: Path, bug: Mapping[str, str] | None = None) -> Ite
             try:
                 yield made
             finally:
-                cut(lambda: find(None, f"{MARK}={folder}"))
+                kill_all(folder)
                 if made.launcher is not None:
                     made.launcher.communicate()
     finally:

@@ -6,13 +6,15 @@ import http.client
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
+OURS = ("AWS_", "BOTO_", "SPOT_", "SHIM_", "SSM_")
+PLAIN = ("RUN_DATE", "SKIP_STAGES", "ONLY_STAGES", "DRY_RUN", "EXECUTION_ID", "STAGE", "STAGES")
 SERVER = Path(__file__).with_name("s3_server.py")
 
 
@@ -63,6 +65,11 @@ def s3_lab() -> Iterator[S3Lab]:
             yield S3Lab(ran.stdout.readline().strip())
         finally:
             ran.terminate()
+
+
+def unset(env: Mapping[str, str]) -> dict[str, str]:
+    """Return an environment without a variable of AWS or of ours."""
+    return {k: v for k, v in env.items() if not k.startswith(OURS) and k not in PLAIN}
 
 
 def fake_credentials(url: str) -> dict[str, Any]:

@@ -29,7 +29,8 @@ from moto.moto_server.werkzeug_app import create_backend_app
 from werkzeug.serving import make_server
 
 from tests.lab import NO_CONFIG, ec2_wire, s3_server
-from tests.lab.ec2 import TAKES, Ec2, Ec2Error, LabInstance
+from tests.lab.ec2 import TAKES, Ec2, Ec2Error, LabInstance, MachineLike
+from tests.lab.machine import Machine
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 REGION = "eu-west-1"
@@ -93,11 +94,14 @@ class Fault:
 class AwsLab:
     """A running lab. What tests order and ask for stands here; ec2.py says how EC2 behaves."""
 
+    _boots: Callable[..., MachineLike] = Machine  # what an instance is
+
     def __init__(self, folder: Path, port: int = 0) -> None:
         self.folder = folder
         self.calls: list[Call] = []
         self.instance_env: dict[str, str] = {}
         self.place = ""  # a folder's name, where instances are to have the same path one by one
+        self.user_data = (ROOT / "infrastructure" / "bootstrap.sh").read_bytes()
         self.minute = 1.0  # seconds that a minute of `shutdown +N` lasts
         self.on_call: Callable[[Call], None] = lambda _: None  # told of each, with its outcome
         self._faults: list[Fault] = []
@@ -185,6 +189,11 @@ class AwsLab:
         """Take an instance back, with so many seconds' notice or with none."""
         self.ec2.reclaim(self.instances[instance], notice)
 
+    def change(self, old: str, new: str) -> None:
+        """Let instances run user data in which a text, which must be there, is another."""
+        assert old in self.user_data.decode(), old
+        self.user_data = self.user_data.replace(old.encode(), new.encode())
+
     def alive(self) -> list[str]:
         """Return the instances that have not ended."""
         return [i.id for i in self.instances.values() if i.state in ("pending", "running")]
@@ -203,7 +212,6 @@ class AwsLab:
             Bucket=self.bucket, CreateBucketConfiguration=place
         )
         ec2 = session.client("ec2", endpoint_url=self.url)
-        self.user_data = (ROOT / "infrastructure" / "bootstrap.sh").read_bytes()
         template: dict[str, Any] = {
             "LaunchTemplateName": self.template,
             "LaunchTemplateData": {
@@ -220,13 +228,11 @@ class AwsLab:
         subnets = {row["SubnetId"]: row["AvailabilityZone"] for row in rows}
         return Ec2(subnets, template, self._machine)
 
-    def _machine(self, instance: LabInstance) -> Any:
-        from tests.lab.machine import Machine
-
+    def _machine(self, instance: LabInstance) -> MachineLike:
         folder = self.folder / (self.place or instance.id)
         if self.place:
             shutil.rmtree(folder, ignore_errors=True)
-        return Machine(instance, self.user_data, folder, self)
+        return self._boots(instance, self.user_data, folder, self)
 
     def _serve(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
         found = CREDENTIAL.search(environ.get("HTTP_AUTHORIZATION", ""))

@@ -1,7 +1,6 @@
 """A clock that tests set, read by the shim in place of the wall clock.
 
-Its time stands in a file. `sitecustomize` (docs.python.org/3/library/site.html) is imported by
-every Python that has the folder on PYTHONPATH, and puts it in the place of `shim.clock.utc_now`.
+Its time stands in a file, so that one clock can be that of many processes.
 """
 
 from __future__ import annotations
@@ -9,18 +8,9 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
+from tests.lab.patches import patches
+
 ROOT = Path(__file__).resolve().parent.parent.parent
-
-SITE = """
-import sys
-from datetime import datetime
-from pathlib import Path
-
-sys.path.insert(0, {root!r})
-import shim.clock
-
-shim.clock.utc_now = lambda: datetime.fromisoformat(Path({file!r}).read_text().strip())
-"""
 
 
 class Clock:
@@ -28,12 +18,27 @@ class Clock:
 
     def __init__(self, folder: Path, now: datetime) -> None:
         folder.mkdir(parents=True)
-        self.file = folder / "now"
+        self._folder, self.file = folder, folder / "now"
         self.set(now)
-        site = SITE.format(root=str(ROOT), file=str(self.file))
-        (folder / "sitecustomize.py").write_text(site)
-        self.env = {"PYTHONPATH": str(folder)}
+
+    @property
+    def expression(self) -> str:
+        """A Python expression for the time, with a zone, in one line, wherever it stands."""
+        return f"__import__('datetime').datetime.fromisoformat(open({str(self.file)!r}).read())"
+
+    @property
+    def change(self) -> dict[str, str]:
+        """The shim's clock by this one, as `patches` takes it."""
+        return {"shim.clock": f"utc_now = lambda: {self.expression}"}
+
+    @property
+    def env(self) -> dict[str, str]:
+        """The environment in which every Python finds the shim, and in it this clock."""
+        (path,) = patches(self._folder / "site", self.change).values()
+        return {"PYTHONPATH": f"{path}:{ROOT}"}
 
     def set(self, now: datetime) -> None:
-        """Move the clock."""
-        self.file.write_text(now.astimezone(UTC).isoformat())
+        """Move the clock; a reader sees the one time or the other."""
+        part = self.file.with_suffix(".part")
+        part.write_text(now.astimezone(UTC).isoformat())
+        part.rename(self.file)

@@ -102,7 +102,7 @@ def image() -> Path:
             pytest.skip(f"{program} is not installed (apt-get install {package})")
     how = "".join(map(inspect.getsource, (_make, _download)))
     about = [platform.machine(), RELEASE, *PACKAGES, *FILES, *FILES.values(), how, LOCK.read_text()]
-    tree = tools._installed("debian", "\n".join(about), _make) / "tree"
+    tree = tools.installed("debian", "\n".join(about), _make) / "tree"
     if problem := _problem(tree):
         pytest.skip(f"systemd-nspawn runs nothing here: {problem}")
     return tree
@@ -126,7 +126,7 @@ def _make(folder: Path) -> None:
     tree = folder / "tree"
     folder.mkdir()
     given = ("--quiet", "--variant=minbase", f"--include={','.join(PACKAGES)}", RELEASE)
-    tools._run(*APART, "mmdebstrap", *given, str(tree))
+    tools.run(*APART, "mmdebstrap", *given, str(tree))
     for name, text in FILES.items():
         (tree / name).write_text(text)
     (tree / "etc" / "hostname").unlink()  # of the machine that made it
@@ -142,9 +142,9 @@ def _download(wheels: Path) -> None:
     platforms = (f"--platform={tag}_{platform.machine()}" for tag in tags)
     of = ("--python-version=3.11", "--only-binary=:all:", *platforms)
     with TemporaryDirectory() as own:
-        tools._run(sys.executable, "-m", "venv", own)
+        tools.run(sys.executable, "-m", "venv", own)
         pip = (f"{own}/bin/python", "-m", "pip", "download", "--quiet", "--require-hashes")
-        tools._run(*pip, *of, "--dest", str(wheels), "-r", str(LOCK))
+        tools.run(*pip, *of, "--dest", str(wheels), "-r", str(LOCK))
 
 
 class Container:

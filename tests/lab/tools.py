@@ -34,15 +34,15 @@ def python_tools(lock: str) -> Path:
         uv = shutil.which("uv", path=str(Path(sys.executable).parent)) or shutil.which("uv")
         try:
             if uv:
-                _run(uv, "venv", "--quiet", "--python", sys.executable, str(folder))
-                _run(uv, "pip", "install", "--python", python, *given)
+                run(uv, "venv", "--quiet", "--python", sys.executable, str(folder))
+                run(uv, "pip", "install", "--python", python, *given)
                 return
         except (OSError, subprocess.SubprocessError):  # pip may know another index
             shutil.rmtree(folder, ignore_errors=True)
-        _run(sys.executable, "-m", "venv", str(folder))
-        _run(python, "-m", "pip", "install", "--disable-pip-version-check", *given)
+        run(sys.executable, "-m", "venv", str(folder))
+        run(python, "-m", "pip", "install", "--disable-pip-version-check", *given)
 
-    return _installed(path.stem, key, install) / "bin"
+    return installed(path.stem, key, install) / "bin"
 
 
 def node_tool(package: str, program: str) -> Path:
@@ -58,12 +58,13 @@ def node_package(package: str) -> Path:
 
     def install(folder: Path) -> None:
         folder.mkdir()
-        _run(npm, "install", "--prefix", str(folder), "--no-audit", "--no-fund", package)
+        run(npm, "install", "--prefix", str(folder), "--no-audit", "--no-fund", package)
 
-    return _installed("npm", package, install)
+    return installed("npm", package, install)
 
 
-def _installed(name: str, key: str, install: Callable[[Path], None]) -> Path:
+def installed(name: str, key: str, install: Callable[[Path], None]) -> Path:
+    """Return the folder that a function fills, once for each key on a machine; or skip."""
     base = Path(tempfile.gettempdir()) / f"spot-backtest-lab-{os.getuid()}"
     base.mkdir(mode=0o700, exist_ok=True)
     if base.stat().st_uid != os.getuid():
@@ -82,7 +83,8 @@ def _installed(name: str, key: str, install: Callable[[Path], None]) -> Path:
     return folder
 
 
-def _run(*command: str) -> None:
+def run(*command: str) -> None:
+    """Run an installer. Raises OSError or SubprocessError."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("AWS_")}
     subprocess.run(
         command,

@@ -6,6 +6,13 @@ SHELL := bash
 .DEFAULT_GOAL := help
 .PHONY: help test test-all test-instance lint lock readme bench lab saturday saturday-weekly crash crash-all clean
 
+# $$python: .venv's, with all that tests and tools need.
+define tools
+. infrastructure/environment.sh
+python=$$(environment_python "$$PWD")
+environment_add "$$PWD" "$$python" requirements/dev.txt
+endef
+
 help: ## show this list
 	grep -hE '^[a-z-]+:.* ## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.* ## /\1\t/' | expand -t 16
 
@@ -16,14 +23,7 @@ test-all: ## the sweeps that take longer, and only those
 	.ci/suite slow
 
 test-instance: ## the user data in a systemd that really boots, where root and systemd-nspawn are there
-	if ((EUID == 0)) && type -P apt-get >/dev/null && ! { type -P systemd-nspawn && type -P mmdebstrap; } >/dev/null; then
-		printf 'make test-instance: installing systemd-container and mmdebstrap\n'
-		{
-			timeout 120 apt-get update -q
-			DEBIAN_FRONTEND=noninteractive timeout 120 apt-get install -q -y --no-install-recommends \
-				systemd-container mmdebstrap
-		} >/dev/null 2>&1 </dev/null || printf 'make test-instance: could not install them\n'
-	fi
+	.ci/packages systemd-nspawn=systemd-container mmdebstrap
 	.ci/suite instance
 
 lint: ## ruff, mypy, shellcheck and shfmt
@@ -34,9 +34,7 @@ resolve = "$${python%/*}/uv" pip compile --quiet --universal --python-version 3.
 	--no-emit-index-url --no-header pyproject.toml $(UPGRADE)
 
 lock: ## resolve pyproject.toml into requirements/*.txt (UPGRADE=--upgrade for newer versions)
-	. infrastructure/environment.sh
-	python=$$(environment_python "$$PWD")
-	environment_add "$$PWD" "$$python" requirements/dev.txt
+	$(tools)
 	$(resolve) --group dev --output-file requirements/dev.txt >/dev/null
 	$(resolve) --group example --constraint requirements/dev.txt --output-file requirements/example.txt >/dev/null
 	$(resolve) --constraint requirements/dev.txt --output-file requirements/run.txt >/dev/null
@@ -47,39 +45,27 @@ readme: ## put the help into the README, and bootstrap.sh into the launch templa
 	"$$python" .ci/readme.py
 
 bench: ## time each job beside the plain way to do it
-	. infrastructure/environment.sh
-	python=$$(environment_python "$$PWD")
-	environment_add "$$PWD" "$$python" requirements/dev.txt
+	$(tools)
 	"$$python" benchmarks/run.py
 
 lab: ## an offline AWS to play with, until Ctrl-C
-	. infrastructure/environment.sh
-	python=$$(environment_python "$$PWD")
-	environment_add "$$PWD" "$$python" requirements/dev.txt
+	$(tools)
 	exec "$$python" -m tests.lab
 
 saturday: ## a Saturday night in the lab: Step Functions, three instances, midnight; under two minutes
-	. infrastructure/environment.sh
-	python=$$(environment_python "$$PWD")
-	environment_add "$$PWD" "$$python" requirements/dev.txt
+	$(tools)
 	exec "$$python" -m tests.saturday
 
 saturday-weekly: ## the same for examples/weekly, whose eight launchers are stubs
-	. infrastructure/environment.sh
-	python=$$(environment_python "$$PWD")
-	environment_add "$$PWD" "$$python" requirements/dev.txt
+	$(tools)
 	exec "$$python" -m tests.saturday weekly
 
 crash: ## one case of the crash sweep, by its number: make crash CASE=137
-	. infrastructure/environment.sh
-	python=$$(environment_python "$$PWD")
-	environment_add "$$PWD" "$$python" requirements/dev.txt
+	$(tools)
 	exec "$$python" -m tests.crash case $(or $(CASE),$(error say which, as in make crash CASE=137))
 
 crash-all: ## every case of the crash sweep, on both cores; goes on where it was stopped
-	. infrastructure/environment.sh
-	python=$$(environment_python "$$PWD")
-	environment_add "$$PWD" "$$python" requirements/dev.txt
+	$(tools)
 	exec "$$python" -m tests.crash all
 
 clean: ## remove .venv and the tools' caches, never artifacts

@@ -11,7 +11,7 @@ import pytest
 from shim.spot_preflight import BOOTSTRAP
 from tests import children, launches
 from tests.children import until
-from tests.lab.ec2 import SHUT_DOWN, LabInstance
+from tests.lab.ec2_instances import SHUT_DOWN, LabInstance
 from tests.lab.nspawn import Container, InstanceLab, image
 from tests.launches import Spot
 

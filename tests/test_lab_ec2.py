@@ -18,7 +18,8 @@ from botocore.exceptions import ClientError
 
 from tests.children import alive, read, until
 from tests.lab.aws import REGION, AwsLab
-from tests.lab.ec2 import ENDED, SHUT_DOWN, TYPES, Ec2Error
+from tests.lab.ec2_instances import ENDED, SHUT_DOWN
+from tests.lab.ec2_requests import TYPES, Ec2Error
 from tests.lab.machine import Machine
 
 if TYPE_CHECKING:

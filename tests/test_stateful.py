@@ -1,8 +1,7 @@
-"""Random interleavings of runs, skips, resumes, kills, reclaims, reaps and dates against a model.
+"""Random interleavings of runs, skips, resumes, kills, reclaims and dates against a model.
 
 After every step the store is compared with what the model has: each artifact by its SHA-256, each
-commit, each receipt, and every other key. TEST_STATEFUL_EXAMPLES=200 tries more, other ones each
-time.
+commit, each receipt, and every other key.
 """
 
 from __future__ import annotations
@@ -16,36 +15,31 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
     initialize,
     invariant,
-    precondition,
     rule,
     run_state_machine_as_test,
 )
 
 from shim.store import open_store
-from tests import launches
 from tests.children import alive, children, until
 from tests.entry import ENTRY
-from tests.lab.aws import AwsLab
+from tests.interleavings import DATES, RECEIPT, WAITS, budget, last, plain, words
 from tests.lab.patches import patches
-from tests.launches import MARK, Spot, kill_all
 from tests.model import (
     MORE,
     NEEDS,
     PRODUCT,
     STAGES,
-    Attempt,
     Committed,
     Cut,
     Does,
@@ -54,12 +48,10 @@ from tests.model import (
     Run,
     Where,
 )
-from tests.stages import Table, read_all, sha256
+from tests.stages import Table, sha256
 from tests.test_kill import idle
 
-EXAMPLES = int(os.environ.get("TEST_STATEFUL_EXAMPLES", "0"))
 STEPS = 8
-DATES = ("2026-05-17", "2026-05-18", "2024-02-29")
 # Holds a process at a write, or after it, until a test lets it go on.
 HOLD = """
 import os, pathlib, time
@@ -78,16 +70,12 @@ def _held(self, key, *more, **named):
 DirectoryStore.put = _held
 """
 TRAPS = {"dies": "", "exits": "trap 'exit 3' TERM", "finishes": "trap 'touch go' TERM"}
-WAITS = "echo $$ > child; touch begun; while ! [ -e go ]; do sleep 0.02; done"
 NEED = re.compile(r"(\w+) needs (\w+), and")
-RECEIPT = re.compile(r"_stages/(\w+)/(\d{8}T\d{6}Z-[0-9a-f]{4})\.json")
 ROW = re.compile(r"^(\w+) +(\S.*?) +(?:\d+|-)  \S+$", re.M)
 
-words = st.sampled_from(["1", "2", "22"])
 endings = st.sampled_from(["make"] * 6 + ["lack", "foreign"])
 codes = st.sampled_from([1, 3, 65, 75, 137, 194, 255])
 does = st.builds(Does, words, st.booleans(), st.booleans(), endings | codes)
-plain = st.builds(Does, words, st.booleans(), st.booleans())
 # Mostly one date: what happens to a state is of more interest than how many there are.
 wheres = st.sampled_from(
     [Where(DATES[0])] * 5 + [Where(DATES[0], True)] + [Where(d) for d in DATES[1:]]
@@ -109,7 +97,6 @@ runs = st.builds(
 moments = st.sampled_from(["running", "running", "publishing", "committing", "committed"])
 traps = st.sampled_from(["dies", "dies", "exits", "finishes"])
 stages = st.sampled_from(STAGES)
-dated = st.sampled_from([Where(DATES[0]), Where(DATES[0]), Where(DATES[1])])
 # Runs whose stages come to their end when they are left alone.
 steady = st.builds(
     Run,
@@ -118,16 +105,6 @@ steady = st.builds(
     resume=one_in_four,
     ssm=one_in_four,
     does=st.fixed_dictionaries(dict.fromkeys(STAGES, plain)),
-)
-BOTH = STAGES[:2]
-ends = st.sampled_from(["make", "make", 3])
-fresh = st.builds(
-    Run,
-    where=dated,
-    stages=st.just(BOTH),
-    does=st.fixed_dictionaries(
-        {"backtest": plain, "parity": st.builds(Does, words, st.booleans(), ending=ends)}
-    ),
 )
 MEDDLES = ("change", "flip", "delete", "touch", "restore", "by hand", "forget", "copy")
 
@@ -175,7 +152,7 @@ class Here(RuleBasedStateMachine):
     @rule(run=runs)
     def run(self, run: Run) -> None:
         """Run some stages, in any of the ways to ask for it."""
-        self._compare(run, _last(self.model.play(run)), self._start(run))
+        self._compare(run, last(self.model.play(run)), self._start(run))
 
     @rule(where=wheres, stage=stages, does=plain)
     def rebuild(self, where: Where, stage: str, does: Does) -> None:
@@ -244,7 +221,7 @@ class Here(RuleBasedStateMachine):
             self.run(other)
             self.agrees()
         supervisor = self._cut(run.where, held, cut, entry)
-        self._compare(run, _last(play, cut), entry)
+        self._compare(run, last(play, cut), entry)
         until(lambda: not alive(supervisor))
         if cut.moment == "running":
             child = int((self.folder / "child").read_text())
@@ -422,16 +399,6 @@ class Here(RuleBasedStateMachine):
         file.write_bytes(body)
 
 
-def _last(play: Generator[Attempt, Cut, Expected], cut: Cut | None = None) -> Expected:
-    """Return what a played run comes to."""
-    try:
-        next(play) if cut is None else play.send(cut)
-    except StopIteration as end:
-        expected: Expected = end.value
-        return expected
-    raise AssertionError("it is held")
-
-
 def _walk(root: Path) -> Iterator[str]:
     """Return every key of a directory store."""
     for path in root.rglob("*"):
@@ -446,251 +413,11 @@ def _below(pid: int) -> Iterator[int]:
         yield child
 
 
-def budget(examples: int, steps: int) -> settings:
-    """Return the settings of a machine; to shrink takes minutes, and is done when asked for."""
-    return settings(
-        max_examples=EXAMPLES or examples,
-        stateful_step_count=steps,
-        derandomize=not EXAMPLES,
-        database=None,
-        deadline=None,
-        report_multiple_bugs=False,
-        phases=(Phase.generate, Phase.shrink) if EXAMPLES else (Phase.generate,),
-        suppress_health_check=list(HealthCheck),
-        print_blob=False,
-    )
-
-
-class There(RuleBasedStateMachine):
-    """Launches in the lab's EC2, of backtest and parity, with S3 for a store."""
-
-    aws: AwsLab
-    tool: Path
-    base: Path
-    made = 0
-
-    def __init__(self) -> None:
-        super().__init__()
-        type(self).made += 1
-        self.folder = self.base / f"{self.made}"
-        self.spot = Spot(self.aws, self.tool, self.folder, attempts=2)
-        self.spot.uri = f"s3://{self.aws.bucket}/{self.made}"
-        self.spot.reopen()
-        for stage in BOTH:
-            self.spot.table.stage(stage, f'. "{self.folder}/$RUN_DATE/$STAGE"',
-                                  produces=[PRODUCT[stage]], needs=NEEDS[stage],
-                                  requires=[PRODUCT[n] for n in NEEDS[stage]])  # fmt: skip
-        self.model = Model()
-        self.launched = 0
-        self.outcomes: Counter[str] = Counter()
-        self.abandoned: dict[Where, tuple[str, Generator[Attempt, Cut, Expected]]] = {}
-
-    def teardown(self) -> None:
-        for name in self.aws.alive():
-            self.aws.instances[name].machine.kill()
-            self.aws.ec2.end(self.aws.instances[name], ("", ""))
-        launches.end_all()
-        until(lambda: self.aws.alive() == [])
-
-    @rule(run=fresh, resume=st.booleans())
-    def launch(self, run: Run, resume: bool) -> None:
-        """Launch an instance and follow it to its end; what is left of the date's last one goes."""
-        run = self._named(dataclasses.replace(run, resume=resume))
-        expected = _last(self.model.play(run))
-        self._compare(run, expected, self._start(run, hold=False))
-        self.outcomes["failed" if expected.code else "committed"] += 1
-
-    @rule(run=fresh, notices=st.lists(st.sampled_from([None, 3.0]), min_size=1, max_size=2))
-    def reclaim(self, run: Run, notices: list[float | None]) -> None:
-        """Take the instance back while it works, and perhaps the next one too: 75 then."""
-        run = self._named(run)
-        play, launcher = self._held(run)
-        for number, notice in enumerate(notices):
-            if number:
-                play = self.model.play(run, BOTH[0])
-                next(play)
-                self._begun(run, launcher)
-            _last(play, Cut(how="supervisor"))
-            name = self._at_work()
-            if number + 1 < 2 == len(notices):
-                (self.folder / run.where.date / "begun").unlink()
-            elif len(notices) == 1:
-                (self.folder / run.where.date / "go").touch()
-            self.aws.reclaim(name, notice)
-            until(lambda gone=name: gone not in self.aws.alive())
-        self.outcomes["reclaimed"] += len(notices)
-        if len(notices) == 2:
-            self._compare(run, Expected(75), launcher)
-            return
-        expected = _last(self.model.play(run))
-        self._compare(run, expected, launcher)
-        self.outcomes["failed" if expected.code else "committed"] += 1
-
-    @rule(run=fresh)
-    def cancel(self, run: Run) -> None:
-        """Kill the launcher's process group: what outlives it ends the instance."""
-        run = self._named(run)
-        play, launcher = self._held(run)
-        os.killpg(launcher.pid, signal.SIGKILL)
-        _last(play, Cut(how="supervisor"))
-        self._compare(run, Expected(-9), launcher)
-        until(lambda: {r["state"] for r in self._records(run.where)} == {"closed"})
-        self.outcomes["ended"] += 1
-
-    @rule(run=fresh)
-    def crash(self, run: Run) -> None:
-        """Kill all of the launcher at once: the instance works on."""
-        run = self._named(run)
-        play, launcher = self._held(run)
-        name = self._at_work()
-        kill_all(self.folder)
-        self._compare(run, Expected(-9), launcher)
-        self.abandoned[run.where] = name, play
-
-    @rule(dry=st.booleans())
-    def reap(self, dry: bool) -> None:
-        """End what was abandoned, or only say so; instances at work would be kept."""
-        command = ["bash", str(self.tool / "spot_backtest.sh"), "reap"]
-        done = subprocess.run(
-            [*command, *(["--dry-run"] if dry else [])],
-            env=self.spot.env(), capture_output=True, text=True, check=True,
-        )  # fmt: skip
-        verdict = f"{'would end' if dry else 'ended'}: its launcher is gone"
-        names = [name for name, _ in self.abandoned.values()]
-        assert sorted(done.stdout.splitlines()) == sorted(f"{n}  {verdict}" for n in names)
-        for where in [] if dry else list(self.abandoned):
-            self._end(where)
-
-    @precondition(lambda self: self.abandoned)
-    @rule()
-    def work_on(self) -> None:
-        """Let an abandoned instance finish: it commits, closes its record and ends itself."""
-        where, (name, play) = self.abandoned.popitem()
-        (self.folder / where.date / "go").touch()
-        until(lambda: name not in self.aws.alive())
-        self.outcomes["failed" if _last(play, Cut()).code else "committed"] += 1
-
-    @rule(run=fresh)
-    def only_prices(self, run: Run) -> None:
-        """Ask for a dry run: nothing is launched, and nothing ended."""
-        if run.where not in self.abandoned:
-            done = self.spot.end(self._start(run, False, "--dry-run"))
-            assert done.code == 0, done.err
-
-    @rule(where=dated, stage=st.sampled_from(BOTH), change=st.booleans())
-    def meddle(self, where: Where, stage: str, change: bool) -> None:
-        """Change an artifact behind the tool's back, or delete it."""
-        files, path = self.model.files.get(where, {}), PRODUCT[stage]
-        if path in files and change:
-            files[path] = b"x" + files[path][1:]
-            self.spot.store.put(where.prefix + path, files[path])
-        elif path in files:
-            del files[path]
-            self.spot.store.delete(where.prefix + path)
-
-    @invariant()
-    def agrees(self) -> None:
-        """Compare instances, launches, and all that is in the store with the model."""
-        until(lambda: sorted(self.aws.alive()) == sorted(n for n, _ in self.abandoned.values()))
-        there = {o.key for o in self.spot.store.list("")}
-        found: Counter[str] = Counter()
-        for where in map(Where, DATES):
-            for record in self._records(where):
-                found[record.get("outcome", record["state"])] += 1
-                assert record["run_date"] == where.date
-            files = self.model.files.get(where, {})
-            held = {p: self.spot.store.digest(where.prefix + p) for p in files}
-            assert held == {p: sha256(body) for p, body in files.items()}
-            known = [re.escape(p) for p in files]
-            known += [f"_stages/{stage}.json" for stage in self.model.commits.get(where, {})]
-            known += [r"_stages/_claim\.json", r"_stages/_(launches|checkpoints)/.+"]
-            known += [RECEIPT.pattern]
-            expected = Counter[tuple[str, int | None]]()
-            ends = Counter[tuple[str, int | None]]()
-            for stage in BOTH:
-                expected.update(self.model.receipts.get(where, {}).get(stage, []))
-                for one in read_all(self.spot.store, f"{where.prefix}_stages/{stage}/"):
-                    end = one.get("outcome", one["state"]), one.get("code")
-                    ends[("lost", None) if end == ("reclaimed", 75) else end] += 1
-                body = self.spot.store.read(f"{where.prefix}_stages/{stage}.json")
-                commit = self.model.commits.get(where, {}).get(stage)
-                assert (body is None) == (commit is None), (where, stage)
-                if body and commit:
-                    listed = json.loads(body[0])
-                    shas = {p: a["sha256"] for p, a in listed["artifacts"].items()}
-                    assert shas == {p: sha256(text) for p, text in commit.artifacts.items()}
-                    who = (listed["run_date"], listed["execution_id"])
-                    assert who == (where.date, commit.execution)
-            expected[("open", None)] += where in self.abandoned
-            assert ends == +expected, where
-            inside = re.compile(f"{re.escape(where.prefix)}({'|'.join(known)})")
-            logs = f"_ssm_logs/(?:spot|backtest|parity)/{where.date}/.+"
-            there -= {k for k in there if inside.fullmatch(k) or re.fullmatch(logs, k)}
-        assert found == +(self.outcomes + Counter(open=len(self.abandoned)))
-        assert {key for key in there if not key.startswith("_bundles/")} == set()
-
-    def _named(self, run: Run) -> Run:
-        """Return a run as an execution of its own; what is left of its date's last launch goes."""
-        if run.where in self.abandoned:
-            self._end(run.where)
-        self.launched += 1
-        return dataclasses.replace(run, execution=f"execution-{self.launched}")
-
-    def _at_work(self) -> str:
-        """Return the instance that a launcher looks after."""
-        (name,) = set(self.aws.alive()) - {name for name, _ in self.abandoned.values()}
-        return name
-
-    def _end(self, where: Where) -> None:
-        _, play = self.abandoned.pop(where)
-        _last(play, Cut(how="supervisor"))
-        self.outcomes["lost"] += 1
-
-    def _held(self, run: Run) -> tuple[Generator[Attempt, Cut, Expected], subprocess.Popen[str]]:
-        """Launch an instance and let its first stage begin, but not end."""
-        play = self.model.play(run, BOTH[0])
-        next(play)
-        launcher = self._start(run, hold=True)
-        self._begun(run, launcher)
-        return play, launcher
-
-    def _begun(self, run: Run, launcher: subprocess.Popen[str]) -> None:
-        self.spot.until(launcher, (self.folder / run.where.date / "begun").exists)
-
-    def _start(self, run: Run, hold: bool, *words: str) -> subprocess.Popen[str]:
-        scripts = self.folder / run.where.date
-        shutil.rmtree(scripts, ignore_errors=True)
-        scripts.mkdir()
-        for stage in BOTH:
-            waits = f"cd {scripts}; {WAITS}\n" if hold and stage == BOTH[0] else ""
-            (scripts / stage).write_text(f"{waits}{run.of(stage).script(stage)}\n")
-        given = ["--date", run.where.date, *(["--resume"] if run.resume else [])]
-        mark = {MARK: str(self.folder), "EXECUTION_ID": run.execution}
-        return self.spot.start(*given, *words, **mark)
-
-    def _compare(self, run: Run, expected: Expected, launcher: subprocess.Popen[str]) -> None:
-        done = self.spot.end(launcher)
-        said = f"{run}\n{done.out}\n{done.err}\n{self.spot.console()}"
-        assert done.code == expected.code, f"not {expected}\n{said}"
-
-    def _records(self, where: Where) -> list[dict[str, Any]]:
-        return read_all(self.spot.store, f"{where.prefix}_stages/_launches/")
-
-
 @pytest.mark.slow
 def test_whatever_happens_here_the_store_is_what_the_model_says(tmp_path: Path) -> None:
     """Invariants 1, 2, 3, 6 and 8."""
     machine = type("Machine", (Here,), {"base": tmp_path, "texts": {}})
     run_state_machine_as_test(machine, settings=budget(9, STEPS))
-
-
-@pytest.mark.slow
-def test_whatever_happens_to_launches_the_store_is_what_the_model_says(
-    aws: AwsLab, tool: Path, tmp_path: Path
-) -> None:
-    """Invariants 2, 4 and 9: no instance is left but one that works, and reap finds that."""
-    machine = type("Machine", (There,), {"aws": aws, "tool": tool, "base": tmp_path / "spot"})
-    run_state_machine_as_test(machine, settings=budget(5, 3))
 
 
 BUGS = {

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.lab.aws import AwsLab, Call, Fault
-from tests.lab.ec2 import ENDED, LabInstance
+from tests.lab.ec2_instances import ENDED, LabInstance
 from tests.lab.machine import Machine
 
 MARKS = "_mark"  # a bucket that there is not

@@ -25,7 +25,7 @@ from tests.crash import pipeline
 from tests.crash.lab import Gentle, Lab
 from tests.entry import Done
 from tests.lab import unset
-from tests.lab.ec2 import LabInstance
+from tests.lab.ec2_instances import LabInstance
 from tests.lab.patches import patches
 from tests.launches import MARK, PACE, Spot, kill_all, launchers
 from tests.repositories import commit_all

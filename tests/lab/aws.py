@@ -29,7 +29,9 @@ from moto.moto_server.werkzeug_app import create_backend_app
 from werkzeug.serving import make_server
 
 from tests.lab import NO_CONFIG, ec2_wire, s3_server
-from tests.lab.ec2 import TAKES, Ec2, Ec2Error, LabInstance, MachineLike
+from tests.lab.ec2 import Ec2
+from tests.lab.ec2_instances import LabInstance, MachineLike
+from tests.lab.ec2_requests import TAKES, Ec2Error
 from tests.lab.machine import Machine
 
 ROOT = Path(__file__).resolve().parent.parent.parent

@@ -30,106 +30,29 @@ import re
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-# vCPUs and MiB of the types that can be launched: docs.aws.amazon.com/ec2/latest/instancetypes/
-TYPES = {
-    "c5.large": (2, 4096),
-    "m5.large": (2, 8192),
-    "c6i.large": (2, 4096),
-    "r5.large": (2, 16384),
-    "c5.xlarge": (4, 8192),
-    "t3.small": (2, 2048),
-    "c7i.large": (2, 4096),
-    "m6i.large": (2, 8192),
-    "m7i.large": (2, 8192),
-}
+from tests.lab.ec2_instances import (
+    ENDED,
+    RECLAIMED,
+    SHUT_DOWN,
+    LabInstance,
+    described,
+    passes,
+    state_of,
+)
+from tests.lab.ec2_requests import TAKES, TYPES, Ec2Error, check, names, types
+
 PRICE = 0.04  # USD an hour where a test says nothing
 ON_DEMAND = 0.10
-LEAST = 0.001  # USD an hour, of MaxPrice
 LINUX = "Linux/UNIX"
 LONGEST_TOKEN = 64  # ASCII characters
-STATES = {"pending": 0, "running": 16, "shutting-down": 32, "terminated": 48, "stopping": 64,
-          "stopped": 80}  # fmt: skip
-# The message begins with the code, as the API reference has it.
-SHUT_DOWN = (
-    "Client.InstanceInitiatedShutdown",
-    "Client.InstanceInitiatedShutdown: Instance initiated shutdown",
-)
-ENDED = ("Client.UserInitiatedShutdown", "Client.UserInitiatedShutdown: User initiated shutdown")
-RECLAIMED = (
-    "Server.SpotInstanceTermination",
-    "Server.SpotInstanceTermination: Spot instance termination",
-)
 NOT_FOUND = {
     "LaunchTemplateName": "InvalidLaunchTemplateName.NotFoundException",
     "LaunchTemplateId": "InvalidLaunchTemplateId.NotFound",
 }
-USED = "LaunchTemplateConfigs.LaunchTemplateSpecification"
-OVERRIDE = "LaunchTemplateConfigs.Overrides"
-FLOORS = f"{OVERRIDE}.InstanceRequirements"
-# The parameters of each operation; the name of a nested one is its path.
-TAKES: dict[str, set[str]] = {
-    "CreateFleet": {
-        *("Type", "ClientToken", "DryRun"),
-        *(f"{USED}.LaunchTemplateName", f"{USED}.LaunchTemplateId", f"{USED}.Version"),
-        *(f"{OVERRIDE}.InstanceType", f"{OVERRIDE}.SubnetId", f"{OVERRIDE}.MaxPrice"),
-        *(f"{FLOORS}.VCpuCount.Min", f"{FLOORS}.VCpuCount.Max"),
-        *(f"{FLOORS}.MemoryMiB.Min", f"{FLOORS}.MemoryMiB.Max"),
-        *(f"{FLOORS}.ExcludedInstanceTypes", f"{FLOORS}.AllowedInstanceTypes"),
-        f"{FLOORS}.BurstablePerformance",
-        *("SpotOptions.AllocationStrategy", "SpotOptions.InstanceInterruptionBehavior"),
-        "TargetCapacitySpecification.TotalTargetCapacity",
-        "TargetCapacitySpecification.DefaultTargetCapacityType",
-        "TagSpecifications.ResourceType",
-        *("TagSpecifications.Tags.Key", "TagSpecifications.Tags.Value"),
-    },
-    "DescribeInstances": {"InstanceIds", "Filters.Name", "Filters.Values"},
-    "TerminateInstances": {"InstanceIds"},
-    "DescribeSpotPriceHistory": {"InstanceTypes", "ProductDescriptions", "StartTime"},
-}
-
-
-class Ec2Error(Exception):
-    """An error of the API."""
-
-    def __init__(self, code: str, message: str = "said the lab") -> None:
-        super().__init__(code, message)
-        self.code, self.message = code, message
-
-
-class MachineLike(Protocol):
-    """What runs an instance's user data."""
-
-    on_shutdown: Callable[[], None] | None
-    folder: Path
-
-    def start(self) -> None: ...
-    def kill(self) -> None: ...
-    def notice(self, action: str, at: datetime) -> None: ...
-    def pids(self) -> list[int]: ...
-    def calls(self) -> list[list[str]]: ...
-
-
-@dataclass
-class LabInstance:
-    """An instance; `state` as EC2 names it, `reason` is code and message of its StateReason."""
-
-    id: str
-    type: str
-    subnet: str
-    zone: str
-    market: str
-    tags: dict[str, str]
-    machine: MachineLike
-    price: float
-    launched: float = field(default_factory=time.monotonic)
-    state: str = "pending"
-    reason: tuple[str, str] = ("", "")
 
 
 class Ec2:
@@ -151,7 +74,7 @@ class Ec2:
 
     def answer(self, operation: str, asked: dict[str, Any]) -> dict[str, Any]:
         """Answer an operation that is in TAKES. Raises Ec2Error."""
-        for name in _names(asked):
+        for name in names(asked):
             if name not in TAKES[operation]:
                 raise Ec2Error("UnknownParameter", f"the lab has no {name}")
         method = re.sub(r"(?<!^)([A-Z])", r"_\1", operation).lower()
@@ -186,7 +109,7 @@ class Ec2:
         with self._lock:
             ids, filters = asked.get("InstanceIds"), asked.get("Filters") or []
             chosen = self._named(ids) if ids else list(self._known().values())
-            rows = [_described(i) for i in chosen if all(_passes(i, f) for f in filters)]
+            rows = [described(i) for i in chosen if all(passes(i, f) for f in filters)]
         return {"Reservations": [{"Instances": [row]} for row in rows]}
 
     def terminate_instances(self, asked: dict[str, Any]) -> dict[str, Any]:
@@ -199,10 +122,10 @@ class Ec2:
         rows = []
         with self._lock:
             for made in self._named(asked["InstanceIds"]):
-                before = _state(made)
+                before = state_of(made)
                 self.end(made, ENDED)
                 rows.append(
-                    {"InstanceId": made.id, "PreviousState": before, "CurrentState": _state(made)}
+                    {"InstanceId": made.id, "PreviousState": before, "CurrentState": state_of(made)}
                 )
         return {"TerminatingInstances": rows}
 
@@ -299,7 +222,7 @@ class Ec2:
         if used["Version"] not in ("$Default", "$Latest", "1"):
             raise Ec2Error("InvalidLaunchTemplateId.VersionNotFound", f"no {used['Version']}")
         for override in config.get("Overrides") or [{}]:
-            _check(override)
+            check(override)
         return config
 
     def _again(self, token: str, text: str) -> dict[str, Any]:
@@ -316,7 +239,7 @@ class Ec2:
         errors: list[dict[str, Any]] = []
         room: list[tuple[float, int, str, str]] = []
         for override in config["Overrides"]:
-            for kind in _types(override):
+            for kind in types(override):
                 for subnet in [override["SubnetId"]] if "SubnetId" in override else self.subnets:
                     if problem := self._problem(kind, subnet, market, override):
                         pool = {**override, "SubnetId": subnet, "InstanceType": kind}
@@ -378,56 +301,6 @@ class Ec2:
         }
 
 
-def _names(values: Any, name: str = "") -> Iterator[str]:
-    """Return the name of every value, such as Filters.Name."""
-    if isinstance(values, Mapping):
-        for key, value in values.items():
-            yield from _names(value, f"{name}.{key}".lstrip("."))
-    elif isinstance(values, list):
-        for row in values:
-            yield from _names(row, name)
-    else:
-        yield name
-
-
-def _check(override: Mapping[str, Any]) -> None:
-    """Raise Ec2Error for an override that contradicts itself or says too little."""
-    floors = override.get("InstanceRequirements")
-    if ("InstanceType" in override) == (floors is not None):
-        code = "MissingParameter" if floors is None else "InvalidParameterCombination"
-        raise Ec2Error(code, "either a type or floors: the lab's template has no type")
-    if floors and {"ExcludedInstanceTypes", "AllowedInstanceTypes"} <= floors.keys():
-        raise Ec2Error("InvalidParameterCombination", "types are excluded or allowed, not both")
-    if float(override.get("MaxPrice") or LEAST) < LEAST:
-        raise Ec2Error("InvalidParameterValue", f"MaxPrice is below USD {LEAST}")
-    if "," in override.get("SubnetId", ""):
-        raise Ec2Error("InvalidParameterValue", "an instant fleet takes one subnet")
-
-
-def _types(override: Mapping[str, Any]) -> list[str]:
-    """Return the types of a pool: one, or all that its floors leave."""
-    needed = override.get("InstanceRequirements")
-    if needed is None:
-        return [override["InstanceType"]]
-    burst = needed.get("BurstablePerformance", "excluded")
-    found = []
-    for kind, sizes in TYPES.items():
-        ranges = (needed["VCpuCount"], needed["MemoryMiB"])
-        fits = all(r["Min"] <= s <= r.get("Max", s) for r, s in zip(ranges, sizes, strict=True))
-        out = any(_like(kind, text) for text in needed.get("ExcludedInstanceTypes", []))
-        allowed = any(_like(kind, text) for text in needed.get("AllowedInstanceTypes", ["*"]))
-        bursts = burst == "included" or kind.startswith("t") == (burst == "required")
-        if fits and allowed and bursts and not out:
-            found.append(kind)
-    return found
-
-
-def _like(text: str, pattern: str) -> bool:
-    """Return whether a text is like a pattern with * and ?."""
-    shape = re.escape(pattern).replace(r"\*", ".*").replace(r"\?", ".")
-    return re.fullmatch(shape, text, re.DOTALL) is not None
-
-
 def _error(code: str, pool: dict[str, Any], market: str) -> dict[str, Any]:
     used = {k: v for k, v in pool.items() if k in ("InstanceType", "SubnetId", "MaxPrice")}
     return {
@@ -435,36 +308,4 @@ def _error(code: str, pool: dict[str, Any], market: str) -> dict[str, Any]:
         "Lifecycle": market,
         "ErrorCode": code,
         "ErrorMessage": f"{code}, said the lab",
-    }
-
-
-def _passes(instance: LabInstance, chosen: Mapping[str, Any]) -> bool:
-    name = chosen["Name"]
-    if name == "tag-key":
-        found = list(instance.tags)
-    elif name == "instance-state-name":
-        found = [instance.state]
-    elif name.startswith("tag:"):
-        tag = instance.tags.get(name.removeprefix("tag:"))
-        found = [] if tag is None else [tag]
-    else:
-        raise Ec2Error("InvalidParameterValue", f"the lab has no filter {name}")
-    return any(_like(text, value) for text in found for value in chosen["Values"])
-
-
-def _state(made: LabInstance) -> dict[str, Any]:
-    return {"Code": STATES[made.state], "Name": made.state}
-
-
-def _described(made: LabInstance) -> dict[str, Any]:
-    code, message = made.reason
-    return {
-        "InstanceId": made.id,
-        "InstanceType": made.type,
-        "SubnetId": made.subnet,
-        "Placement": {"AvailabilityZone": made.zone},
-        "State": _state(made),
-        "StateReason": {"Code": code, "Message": message} if code else None,
-        "InstanceLifecycle": "spot" if made.market == "spot" else None,
-        "Tags": [{"Key": key, "Value": value} for key, value in made.tags.items()],
     }

@@ -13,76 +13,33 @@ from __future__ import annotations
 
 import ctypes
 import fcntl
-import inspect
 import os
-import platform
 import shutil
 import signal
 import socket
 import socketserver
 import struct
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from urllib.parse import urlsplit
 
 import pytest
 
 from tests.children import until
-from tests.entry import ROOT
-from tests.lab import init, tools
+from tests.lab import debian, init
 from tests.lab.aws import AwsLab
-from tests.lab.ec2 import LabInstance
+from tests.lab.ec2_instances import LabInstance
 from tests.lab.imds import Imds
 
-RELEASE = "bookworm"
-PACKAGES = ("systemd-sysv", "dbus", "cloud-init", "iproute2", "python3-venv")
-LOCK = ROOT / "requirements" / "run.txt"
-# What an image holds beside the packages. The network goes at its place of a shutdown: networkd
-# drops the addresses that DHCP gave when it stops (KeepConfiguration= in systemd.network(5)),
-# ifupdown does the same; the name is ifupdown's, after which cloud-init's units are ordered.
-FILES = {
-    "etc/cloud/cloud.cfg.d/99-lab.cfg": """
-datasource_list: [NoCloud]
-network: {config: disabled}
-growpart: {mode: "off"}
-resize_rootfs: false
-cloud_init_modules: []
-cloud_config_modules: []
-cloud_final_modules: [scripts-user]
-""",
-    "etc/pip.conf": """
-[global]
-no-index = true
-find-links = /opt/wheels
-""",
-    "etc/systemd/system/networking.service": """
-[Unit]
-DefaultDependencies=no
-Wants=network.target
-Before=network.target shutdown.target
-Conflicts=shutdown.target
-
-[Service]
-Type=oneshot
-RemainAfterExit=yes
-ExecStart=true
-ExecStop=ip link set lo down
-""",
-}
-# Whoever ends the first word ends all that it has started, and no mount of theirs is left; nspawn's
-# own end would leave its container.
-APART = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
 # The sockets in /run are not for it, and it would leave a folder there. systemd takes what it finds
 # in its control groups for its own, so they are: cgroups(7).
 ALONE = 'mount -t tmpfs tmpfs /run; for i in $OWN; do echo 0 >"$i/cgroup.procs"; done; exec "$@"'
 NSPAWN = (
-    *(*APART, "sh", "-euc", ALONE, "sh", "systemd-nspawn", "--quiet", "--read-only"),
+    *(*debian.APART, "sh", "-euc", ALONE, "sh", "systemd-nspawn", "--quiet", "--read-only"),
     *("--volatile=overlay", "--register=no", "--keep-unit", "--capability=CAP_NET_ADMIN"),
     *("--link-journal=no", "--resolv-conf=off", "--timezone=off"),
 )
@@ -100,9 +57,7 @@ def image() -> Path:
     for program, package in (("systemd-nspawn", "systemd-container"), ("mmdebstrap", "mmdebstrap")):
         if shutil.which(program) is None:
             pytest.skip(f"{program} is not installed (apt-get install {package})")
-    how = "".join(map(inspect.getsource, (_make, _download)))
-    about = [platform.machine(), RELEASE, *PACKAGES, *FILES, *FILES.values(), how, LOCK.read_text()]
-    tree = tools.installed("debian", "\n".join(about), _make) / "tree"
+    tree = debian.tree()
     if problem := _problem(tree):
         pytest.skip(f"systemd-nspawn runs nothing here: {problem}")
     return tree
@@ -120,31 +75,6 @@ def _problem(tree: Path) -> str:
         return str(error)
     said = tried.stderr.decode().strip().rpartition("\n")[2]
     return said or f"exit {tried.returncode}" if tried.returncode else ""
-
-
-def _make(folder: Path) -> None:
-    tree = folder / "tree"
-    folder.mkdir()
-    given = ("--quiet", "--variant=minbase", f"--include={','.join(PACKAGES)}", RELEASE)
-    tools.run(*APART, "mmdebstrap", *given, str(tree))
-    for name, text in FILES.items():
-        (tree / name).write_text(text)
-    (tree / "etc" / "hostname").unlink()  # of the machine that made it
-    unit = Path("etc/systemd/system/networking.service")
-    wanted = tree / unit.with_name("multi-user.target.wants") / unit.name
-    wanted.symlink_to(Path("/", unit))
-    _download(tree / "opt" / "wheels")
-
-
-def _download(wheels: Path) -> None:
-    """Put the packages of the lock into a folder, as wheels for the tree's Python."""
-    tags = ("manylinux2014", "manylinux_2_17", "manylinux_2_28")  # bookworm has glibc 2.36
-    platforms = (f"--platform={tag}_{platform.machine()}" for tag in tags)
-    of = ("--python-version=3.11", "--only-binary=:all:", *platforms)
-    with TemporaryDirectory() as own:
-        tools.run(sys.executable, "-m", "venv", own)
-        pip = (f"{own}/bin/python", "-m", "pip", "download", "--quiet", "--require-hashes")
-        tools.run(*pip, *of, "--dest", str(wheels), "-r", str(LOCK))
 
 
 class Container:

@@ -127,9 +127,10 @@ def open_launches(store: Store, prefix: str) -> Iterator[tuple[Record, dict[str,
 
 def close_attempts(store: Store, prefix: str, launch: str, why: str) -> None:
     """Close the open receipts of a launch whose instance is gone, so that none waits for them."""
-    claimed = store.read(record.claim_key(prefix))
-    entries = record.parsed(store, record.claim_key(prefix), claimed[0])["open"] if claimed else {}
-    for stage, entry in entries.items():
+    key = record.claim_key(prefix)
+    found = store.read(key)
+    claim = record.parsed(store, key, found[0]) if found else {}
+    for entry in record.claimed(claim).values():
         if entry.get("launch") == launch:
-            while not record.close_as_lost(store, prefix, stage, entry["attempt"], why):
+            while not record.close_as_lost(store, prefix, entry, why):
                 pass  # a last write of the instance was under way

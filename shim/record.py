@@ -132,14 +132,7 @@ class Attempt(Receipt):
     """
 
     def __init__(self, store: Store, plan: Plan, stage: str, attempt: str) -> None:
-        values = {
-            "stage": stage,
-            "run_date": plan.run_date,
-            "execution_id": plan.execution_id,
-            "attempt": attempt,
-            "code_version": plan.code_version,
-            **({"launch": launched} if (launched := reclaim.launch()) else {}),
-        }
+        values = identity(plan, stage, attempt)
         super().__init__(store, receipt_key(plan.run_prefix, stage, attempt), values)
         self.plan, self.stage, self.id = plan, stage, attempt
 
@@ -157,15 +150,35 @@ class Attempt(Receipt):
         )
 
 
+def identity(plan: Plan, stage: str, attempt: str) -> dict[str, Any]:
+    """Return what every receipt of an attempt says, whoever writes it."""
+    return {
+        "stage": stage,
+        "run_date": plan.run_date,
+        "execution_id": plan.execution_id,
+        "attempt": attempt,
+        "code_version": plan.code_version,
+        **({"launch": launched} if (launched := reclaim.launch()) else {}),
+    }
+
+
+def claimed(claim: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return, by stage, the identity of each attempt that a claim has, and who runs it."""
+    about = {"run_date": claim.get("run_date")}
+    return {stage: {"stage": stage, **about, **who} for stage, who in claim.get("open", {}).items()}
+
+
 def close_as_lost(
-    store: Store, prefix: str, stage: str, attempt: str, why: str, **details: Any
+    store: Store, prefix: str, known: Mapping[str, Any], why: str, **details: Any
 ) -> bool:
-    """Close another's open receipt. Return False if it was written meanwhile: its owner lives."""
-    key = receipt_key(prefix, stage, attempt)
+    """Close another's open receipt, by its identity.
+
+    An attempt that claimed its stage and got no further has no receipt yet: the one that is written
+    here keeps it out. Return False if it was written meanwhile: its owner lives.
+    """
+    key = receipt_key(prefix, known["stage"], known["attempt"])
     found = store.read(key)
-    # An attempt that claimed its stage and was held up has no receipt yet: this one keeps it out.
-    known = {"stage": stage, "attempt": attempt}
-    values = parsed(store, key, found[0]) if found else known
+    values = parsed(store, key, found[0]) if found else dict(known)
     if values.get("state") == "closed":
         return True
     closed = clock.iso(store.now())
@@ -184,7 +197,7 @@ def _claim(store: Store, plan: Plan, stage: str, mine: Mapping[str, Any]) -> Non
     for _ in range(TRIES):
         found = store.read(key)
         claim = parsed(store, key, found[0]) if found else {}
-        others = _open_attempts(store, plan, claim.get("open", {}), found and found[1])
+        others = _open_attempts(store, plan, claim, found and found[1])
         if others is None:
             continue
         if others.get(stage, {}).get("attempt") == mine["attempt"]:
@@ -197,8 +210,11 @@ def _claim(store: Store, plan: Plan, stage: str, mine: Mapping[str, Any]) -> Non
                     f"(attempt {other.get('attempt')})",
                     "wait for its end and run the same command with the same date again",
                 )
-        entry = {k: v for k, v in mine.items() if k not in ("stage", "run_date", "state")}
-        body = _json({"run_date": plan.run_date, "open": {**others, stage: entry}})
+        entries = {
+            name: {k: v for k, v in who.items() if k not in ("stage", "run_date", "state")}
+            for name, who in {**others, stage: mine}.items()
+        }
+        body = _json({"run_date": plan.run_date, "open": entries})
         try:
             store.put(key, body, found[1].etag if found else ABSENT)
         except Conflict:
@@ -211,24 +227,24 @@ def _claim(store: Store, plan: Plan, stage: str, mine: Mapping[str, Any]) -> Non
 
 
 def _open_attempts(
-    store: Store, plan: Plan, entries: Mapping[str, Any], claim: Object | None
+    store: Store, plan: Plan, claim: Mapping[str, Any], there: Object | None
 ) -> dict[str, Any] | None:
     """Return the attempts that are alive, the dead ones closed as lost; None to look again."""
     alive = {}
-    for stage, entry in entries.items():
+    for stage, entry in claimed(claim).items():
         key = receipt_key(plan.run_prefix, stage, entry["attempt"])
         found = store.read(key)
         if found and parsed(store, key, found[0]).get("state") == "closed":
             continue
         now = store.now()
-        last = found[1].modified if found else claim.modified if claim else now
+        last = found[1].modified if found else there.modified if there else now
         silent = (now - last).total_seconds()
         gone = liveness.proven_dead(entry)
         if silent < SILENT and not gone:
             alive[stage] = entry
             continue
         why = "its process is gone" if gone else f"it was silent for {silent:.0f} s"
-        if not close_as_lost(store, plan.run_prefix, stage, entry["attempt"], why):
+        if not close_as_lost(store, plan.run_prefix, entry, why):
             return None
     return alive
 

@@ -22,6 +22,17 @@ from tests.stages import Table
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print how many seeded bugs of the crash sweep were caught, where they were run."""
+    ran = {
+        outcome: sum("::test_a_seeded_bug_is_caught[" in r.nodeid for r in reports)
+        for outcome in ("passed", "failed", "error")
+        if (reports := terminalreporter.stats.get(outcome))
+    }
+    if total := sum(ran.values()):
+        terminalreporter.write_line(f"seeded bugs caught: {ran.get('passed', 0)} of {total}")
+
+
 @pytest.fixture(scope="session")
 def s3_endpoint() -> Iterator[S3Lab]:
     """An S3 endpoint for all tests of one worker."""

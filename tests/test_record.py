@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from shim import aws, liveness, record
+from shim import aws, launch, liveness, reclaim, record
 from shim.errors import BusyError, PreflightError, RecordError
 from shim.record import Attempt
 from shim.store import ABSENT, Store, open_store
@@ -165,7 +165,27 @@ def test_a_claim_without_a_receipt_keeps_its_owner_out_once_it_is_dead(
 
     with pytest.raises(BusyError, match="closed as lost"):
         held_up.write()
-    assert sorted(r["state"] for r in table.receipts("backtest")) == ["closed", "open"]
+    closed, alive = sorted(table.receipts("backtest"), key=lambda r: str(r["state"]))
+    assert (closed["state"], alive["state"]) == ("closed", "open")
+    same = record.identity(held_up.plan, "backtest", "slow")
+    assert closed == {**closed, **same, "host": held_up.values["host"], "outcome": "lost"}
+
+
+def test_a_claim_of_a_launch_that_ended_is_closed_under_its_own_names(
+    table: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The instance went between claim and receipt: the record says whose it was all the same."""
+    monkeypatch.setattr(reclaim, "launch", lambda: "launch-1")
+    gone = Attempt(table.store, table.plan(), "backtest", "gone")
+    record._claim(table.store, gone.plan, "backtest", {**gone.values, "opened": "then"})
+
+    launch.close_attempts(table.store, PREFIX, "launch-2", "not this one")
+    assert table.receipts("backtest") == []
+    launch.close_attempts(table.store, PREFIX, "launch-1", "the host failed")
+
+    (closed,) = table.receipts("backtest")
+    same = {**record.identity(gone.plan, "backtest", "gone"), "launch": "launch-1"}
+    assert closed == {**closed, **same, "state": "closed", "error": "the host failed"}
 
 
 def test_an_attempt_survives_a_receipt_that_somebody_deleted(opened: Any, table: Table) -> None:
@@ -204,7 +224,7 @@ def test_a_superseded_attempt_never_opens_its_receipt_again(
 ) -> None:
     """However often it tries."""
     attempt = opened("backtest")
-    assert record.close_as_lost(table.store, PREFIX, "backtest", attempt.id, "a test")
+    assert record.close_as_lost(table.store, PREFIX, attempt.values, "a test")
 
     for _ in range(3):
         with pytest.raises(BusyError, match="closed as lost"):
@@ -228,7 +248,7 @@ def test_a_receipt_that_lives_is_not_closed_by_another(
 
     monkeypatch.setattr(table.store, "read", read_and_beat)
 
-    assert not record.close_as_lost(table.store, PREFIX, "backtest", attempt.id, "a test")
+    assert not record.close_as_lost(table.store, PREFIX, attempt.values, "a test")
     attempt.beat()
 
 

@@ -36,10 +36,10 @@ def main() -> int:
         return _case(given.number)
     state = pool.State(given.state)
     if given.command in ("all", "sample"):
-        numbers = [case.number for case in cases()]
-        numbers = pool.sample(given.size) if given.command == "sample" else numbers
+        size = given.size if given.command == "sample" else len(cases())
+        numbers = pool.spread(size)  # what is wrong with a kind of case is seen early
         pool.sweep("case", numbers, state, given.jobs, _told)
-        found = [state.results[n] for n in numbers]
+        found = [state.results[n] for n in sorted(numbers)]
         print(report.table(found))
         _failures(found)
         if not all(r.holds for r in found):

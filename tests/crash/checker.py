@@ -220,9 +220,7 @@ def same_names(seen: Evidence) -> Iterator[str]:
         if wrong := [n for n in both if n not in values or planned.get(n) != values[n]]:
             yield f"the launch {values.get('launch')} and its plan differ in {wrong}"
     for values in [*receipts(seen), *commits(seen).values()]:
-        known = {"stage", "attempt", *both}
-        lost = values.get("outcome") == "lost" and "execution_id" not in values
-        if not lost and (missing := known - values.keys()):
+        if missing := {"stage", "attempt", *both} - values.keys():
             yield f"a record of {values.get('stage')} lacks {sorted(missing)}"
     for stage in STAGES:
         for body in seen.versions.get(f"{run_prefix(seen)}{stage}.txt", []):

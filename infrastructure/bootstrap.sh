@@ -130,7 +130,7 @@ main() {
 helper_text() {
   cat <<'PYTHON'
 """What bash cannot do: metadata, signed requests to the store, the record. Standard library only."""
-import datetime as dt, hashlib, hmac, json, os, platform, re, sys, tarfile, time
+import contextlib, datetime as dt, errno, hashlib, hmac, io, json, os, platform, re, shutil, sys, tarfile, time
 import urllib.error, urllib.parse, urllib.request
 
 IMDS = (os.environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT") or "http://169.254.169.254").rstrip("/")
@@ -138,6 +138,8 @@ HOME, LOG = os.environ["SPOT_HOME"], os.environ["SPOT_LOG"]
 RECORD = HOME + "/record.json"
 PATIENCE = 900.0  # seconds for which the store need not answer
 BOOT = 60.0  # seconds until metadata and tags must be there
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # a disk's, never a connection's
+SCARCE = 1 << 26  # bytes
 direct = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
 
 
@@ -214,8 +216,8 @@ def signed(method, url, headers, digest, region, keys, now):
     return headers
 
 
-def store(method, key, path=None, **headers):
-    """One object: GET into a file, or PUT from it; returns its ETag. Path-style, always."""
+def store(method, key, file, **headers):
+    """One object: GET into a file, or PUT from it, by path or in memory; returns its ETag. Path-style."""
     bucket = place()[0]
     endpoint = tag("spot-backtest:endpoint", r"https?://[A-Za-z0-9.:\[\]-]+")
     region = tag("spot-backtest:region", r"[a-z0-9-]+")
@@ -223,7 +225,7 @@ def store(method, key, path=None, **headers):
     until, pause = time.monotonic() + PATIENCE, 0.5
     while True:
         try:
-            return once(method, url, path, headers, region)
+            return once(method, url, file, headers, region)
         except urllib.error.HTTPError as error:
             if error.code == 404:
                 raise Absent("the store has no %s" % key)
@@ -231,6 +233,8 @@ def store(method, key, path=None, **headers):
                 raise Refused("%s %s: %s %s" % (method, key, error.code, error.read(500)))
             why = error
         except OSError as error:
+            if error.errno in FULL:
+                raise SystemExit("bootstrap: there is no room for %s (%s)" % (file, error))
             why = error
         if time.monotonic() + pause > until:
             raise SystemExit("bootstrap: the store does not answer (%s)" % why)
@@ -238,24 +242,34 @@ def store(method, key, path=None, **headers):
         pause = min(2 * pause, 15.0)
 
 
-def once(method, url, path, headers, region):
+def opened(file, mode):
+    return open(file, mode) if isinstance(file, str) else contextlib.nullcontext(file)
+
+
+def once(method, url, file, headers, region):
+    with opened(file, "rb" if method == "PUT" else "wb") as stream:
+        stream.seek(0)
+        return sent(method, url, stream, headers, region)
+
+
+def sent(method, url, stream, headers, region):
     digest, body = hashlib.sha256(), None
     if method == "PUT":
-        with open(path, "rb") as stream:
-            for piece in iter(lambda: stream.read(1 << 20), b""):
-                digest.update(piece)
-        body = open(path, "rb")
-        size, kind = str(os.path.getsize(path)), "application/octet-stream"
+        for piece in iter(lambda: stream.read(1 << 20), b""):
+            digest.update(piece)
+        size, kind = str(stream.tell()), "application/octet-stream"
         headers = dict(headers, **{"content-length": size, "content-type": kind})
+        stream.seek(0)
+        body = stream
     now = dt.datetime.now(dt.timezone.utc)
     headers = signed(method, url, headers, digest.hexdigest(), region, credentials(), now)
     asked = urllib.request.Request(url, data=body, headers=headers, method=method)
     with urllib.request.urlopen(asked, timeout=60) as answer:
         if method == "GET":
             left = int(answer.headers["Content-Length"])
-            with open(path, "wb") as stream:
-                for piece in iter(lambda: answer.read(1 << 20), b""):
-                    left -= stream.write(piece)
+            for piece in iter(lambda: answer.read(1 << 20), b""):
+                left -= stream.write(piece)
+            stream.truncate()
             if left:
                 raise OSError("%d bytes did not come" % left)
         return answer.headers["ETag"]
@@ -342,10 +356,14 @@ def do_fail(why):
     date = re.search(r"backtest/(\.dry-run/)?([0-9-]{10})/", key)
     dry, day = (date.group(1) or "", date.group(2)) if date else ("", "unknown")
     log = "_ssm_logs/%sspot/%s/%s-bootstrap.log" % (dry, day, imds("meta-data/instance-id"))
+    free = shutil.disk_usage(HOME).free
+    if free < SCARCE:
+        why += "; %d bytes are free in %s" % (free, HOME)
     shipped = False
-    while True:
-        etag = store("GET", key, RECORD)
-        record = load()
+    while True:  # in memory: the disk may be what is wrong
+        found = io.BytesIO()
+        etag = store("GET", key, found)
+        record = json.loads(found.getvalue().decode())
         if record["state"] != "open":
             return
         if not shipped:
@@ -353,10 +371,8 @@ def do_fail(why):
             shipped = True
         now = dt.datetime.now(dt.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
         record.update(state="closed", outcome="failed", code=69, closed=now, error=why, log=log)
-        with open(RECORD, "w", encoding="utf-8") as stream:
-            json.dump(record, stream, indent=1)
         try:
-            store("PUT", key, RECORD, **{"if-match": etag})
+            store("PUT", key, io.BytesIO(json.dumps(record, indent=1).encode()), **{"if-match": etag})
             return
         except Refused as error:
             if ": 412 " not in str(error):
@@ -365,7 +381,7 @@ def do_fail(why):
 
 try:
     globals()["do_" + sys.argv[1]](*sys.argv[2:])
-except (Absent, Refused) as error:
+except (Absent, Refused, OSError) as error:
     raise SystemExit("bootstrap: %s" % error)
 PYTHON
 }

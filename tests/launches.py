@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +48,17 @@ def launchers(mark: Path) -> Found:
 def kill_all(mark: Path) -> None:
     """End launchers and all of their processes at once, as a crash of their machine does."""
     cut(lambda: launchers(mark))
+
+
+def fill_disk(pids: Iterable[int]) -> None:
+    """Let no process write another byte to a file, as a full disk does (RLIMIT_FSIZE, prlimit(2)).
+
+    What a shell then gets beside the error is SIGXFSZ, which it must ignore.
+    """
+    for pid in pids:
+        with suppress(ProcessLookupError, PermissionError):
+            hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)[1]
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, (0, hard))
 
 
 def end_all() -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
+import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,7 +23,7 @@ from shim.spot_preflight import BOOTSTRAP
 from tests.children import until
 from tests.entry import Done
 from tests.lab.aws import AwsLab, Call
-from tests.launches import Spot
+from tests.launches import Spot, fill_disk
 from tests.stages import DATE
 
 TEXT = BOOTSTRAP.read_text()
@@ -136,6 +139,40 @@ def test_a_store_that_is_away_for_a_while_is_waited_for(spot: Spot) -> None:
             spot.aws.fault("s3", "GetObject", what, match=match)
     done = spot.run()
     assert done.code == 0, done.err + spot.console()
+
+
+def test_a_full_disk_is_not_taken_for_a_store_that_is_away(spot: Spot) -> None:
+    """It fails at once, and neither the record nor the end of the instance needs the disk."""
+
+    def fill(call: Call) -> None:
+        for made in spot.aws.instances.values():
+            fill_disk(made.machine.pids())
+
+    spot.aws.change("set -uo pipefail\n", "set -uo pipefail\ntrap '' XFSZ\n")
+    spot.aws.fault("s3", "GetObject", match="_bundles", before=fill)
+    failed(spot, "restoring the code")
+
+
+def test_a_disk_that_is_nearly_full_is_named(
+    helper: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The log cannot say it any more; the record can."""
+    written: list[dict[str, Any]] = []
+
+    def store(method: str, key: str, file: Any, **headers: str) -> str:
+        if method == "GET":
+            file.write(b'{"state": "open"}')
+        elif key == "backtest/2026-05-17/x":
+            written.append(json.load(file))
+        return "etag"
+
+    helper |= {"store": store, "place": lambda: ("b", "backtest/2026-05-17/x"), "HOME": "/"}
+    helper["imds"] = lambda _: "i-1"
+    for free, said in ((1 << 40, "why"), (4096, "why; 4096 bytes are free in /")):
+        usage = SimpleNamespace(free=free)
+        monkeypatch.setattr(shutil, "disk_usage", lambda _, usage=usage: usage)
+        helper["do_fail"]("why")
+        assert written.pop()["error"] == said
 
 
 def test_no_secret_is_in_the_log(spot: Spot) -> None:

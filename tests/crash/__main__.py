@@ -7,6 +7,7 @@ not hold, or a seeded bug is not caught.
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -84,9 +85,11 @@ def _case(number: int) -> int:
     _failures([found])
     print(f"{_word(found)}: exit codes {found.launchers}, {found.instances} instances, "
           f"{found.seconds:.1f} s")  # fmt: skip
-    if not found.holds:
-        print(f"all of it: {folder}")
-    return 0 if found.holds else 1
+    if found.holds:
+        shutil.rmtree(folder)
+        return 0
+    print(f"all of it: {folder}")
+    return 1
 
 
 def _told(done: int, of: int, found: Result) -> None:

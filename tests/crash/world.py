@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -27,7 +26,7 @@ from tests.entry import Done
 from tests.lab import unset
 from tests.lab.ec2_instances import LabInstance
 from tests.lab.patches import patches
-from tests.launches import MARK, PACE, Spot, kill_all, launchers
+from tests.launches import MARK, PACE, Spot, fill_disk, kill_all, launchers
 from tests.repositories import commit_all
 
 EXECUTION = "o'clock(1)!=@+:"  # what Step Functions allows and a shell would misread
@@ -205,14 +204,11 @@ class World:
 
     def fill_disk(self, role: str) -> None:
         """Let no process of the launcher, or of the instances, write another byte to a file."""
-        if role == "launcher":
-            pids = list(launchers(self.folder))
-        else:
-            pids = [pid for made in self.instances() for pid in made.machine.pids()]
-        for pid in pids:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)[1]
-                resource.prlimit(pid, resource.RLIMIT_FSIZE, (0, hard))
+        fill_disk(
+            launchers(self.folder)
+            if role == "launcher"
+            else [pid for made in self.instances() for pid in made.machine.pids()]
+        )
 
     def break_hardware(self) -> None:
         """Let the hosts of the instances fail: the power is cut, and EC2 says why."""

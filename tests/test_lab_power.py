@@ -39,6 +39,13 @@ def test_a_shutdown_ends_everything_and_is_told_once(launch: Launch, command: st
     assert not ran.reachable()
 
 
+def test_a_shutdown_needs_no_room_on_a_disk(launch: Launch) -> None:
+    """What writes here is the lab's; systemd does it without a file."""
+    ran = launch("#!/bin/bash\n(ulimit -S -f 0; shutdown -h now); exec sleep 1000")
+    ran.down()
+    assert ran.shutdowns == [True]
+
+
 def test_a_shutdown_asks_first_and_does_not_wait_for_those_that_stay(launch: Launch) -> None:
     """TERM to everybody, and soon SIGKILL."""
     ran = launch(

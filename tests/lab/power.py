@@ -14,6 +14,7 @@ import getopt
 import json
 import os
 import re
+import resource
 import secrets
 import shutil
 import sys
@@ -150,6 +151,9 @@ def _order(
 
 def main(folder: Path, name: str, arguments: list[str]) -> int:
     """Run one command; log it, give the order, and say what is refused."""
+    # systemd needs no room on a disk for any of it, so neither must what stands for it here.
+    hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+    resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
     with (folder / "calls").open("a") as calls:
         calls.write(json.dumps([name, *arguments]) + "\n")
     try:

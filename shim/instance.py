@@ -218,10 +218,9 @@ class OneLaunch:
             if not self._seen.close(end.outcome, end.code, error=end.why or None, **details):
                 self._seen.amend(**details)
             values = self._seen.load()
-            if end.outcome in ("reclaimed", "lost", "timed out", "ended"):
-                launch.close_attempts(
-                    self._store, self._plan.run_prefix, self._there.id, end.why or end.outcome
-                )
+            if end.outcome != "no capacity":
+                why = end.why or f"its launch has ended: {end.outcome}"
+                launch.close_attempts(self._store, self._plan.run_prefix, self._there.id, why)
         except ShimError as error:
             say(f"the record {self.uri} could not be closed: {error}")
         if end.why:

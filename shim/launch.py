@@ -132,5 +132,5 @@ def close_attempts(store: Store, prefix: str, launch: str, why: str) -> None:
     claim = record.parsed(store, key, found[0]) if found else {}
     for entry in record.claimed(claim).values():
         if entry.get("launch") == launch:
-            while not record.close_as_lost(store, prefix, entry, why):
+            while not record.close_left(store, prefix, entry, why):
                 pass  # a last write of the instance was under way

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from shim import clock, liveness, reclaim
+from shim import clock, commit, liveness, reclaim
 from shim.errors import BusyError, RecordError, ShimError
 from shim.pipeline import RESERVED
 from shim.plan import Plan
@@ -168,22 +168,25 @@ def claimed(claim: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     return {stage: {"stage": stage, **about, **who} for stage, who in claim.get("open", {}).items()}
 
 
-def close_as_lost(
+def close_left(
     store: Store, prefix: str, known: Mapping[str, Any], why: str, **details: Any
 ) -> bool:
-    """Close another's open receipt, by its identity.
+    """Close a receipt that its attempt has left open, by the attempt's identity.
 
-    An attempt that claimed its stage and got no further has no receipt yet: the one that is written
-    here keeps it out. Return False if it was written meanwhile: its owner lives.
+    It is lost, unless the stage's commit is its own. An attempt that claimed its stage and got no
+    further has no receipt yet: the one that is written here keeps it out. Return False if it was
+    written meanwhile: its owner lives.
     """
     key = receipt_key(prefix, known["stage"], known["attempt"])
     found = store.read(key)
     values = parsed(store, key, found[0]) if found else dict(known)
     if values.get("state") == "closed":
         return True
-    closed = clock.iso(store.now())
-    values |= {"state": "closed", "outcome": "lost", "code": None, "closed": closed, "error": why}
-    values |= details
+    made = commit.read(store, prefix, known["stage"])
+    ended: dict[str, Any] = {"outcome": "lost", "code": None, "error": why}
+    if made and made.attempt == known["attempt"]:
+        ended = {"outcome": "committed", "code": 0}
+    values |= {"state": "closed", **ended, "closed": clock.iso(store.now()), **details}
     try:
         store.put(key, _json(values), found[1].etag if found else ABSENT)
     except Conflict:
@@ -229,7 +232,7 @@ def _claim(store: Store, plan: Plan, stage: str, mine: Mapping[str, Any]) -> Non
 def _open_attempts(
     store: Store, plan: Plan, claim: Mapping[str, Any], there: Object | None
 ) -> dict[str, Any] | None:
-    """Return the attempts that are alive, the dead ones closed as lost; None to look again."""
+    """Return the attempts that are alive, the receipts of dead ones closed; None to look again."""
     alive = {}
     for stage, entry in claimed(claim).items():
         key = receipt_key(plan.run_prefix, stage, entry["attempt"])
@@ -244,7 +247,7 @@ def _open_attempts(
             alive[stage] = entry
             continue
         why = "its process is gone" if gone else f"it was silent for {silent:.0f} s"
-        if not close_as_lost(store, plan.run_prefix, entry, why):
+        if not close_left(store, plan.run_prefix, entry, why):
             return None
     return alive
 

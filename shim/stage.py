@@ -85,7 +85,7 @@ def run(plan: Plan, stage: StagePlan, report: Path | None = None, parent: int | 
                 log.unlink()
             say(f"{stage.name}: {why}; its log is {result.log}")
             known = record.identity(plan, stage.name, attempt)
-            record.close_as_lost(store, plan.run_prefix, known, why, log=result.log)
+            record.close_left(store, plan.run_prefix, known, why, log=result.log)
         except ShimError as error:
             say(f"{stage.name}: {why}; its receipt stays open: {error}")
         if not log.exists():

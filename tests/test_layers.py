@@ -24,7 +24,7 @@ LEVELS: dict[str, tuple[str, ...]] = {
         *("stage", "outcome", "preflight", "capture", "asl", "meter", "process", "detach"),
     ),
     "keeping": (
-        *("artifacts", "needs", "commit", "ec2", "launch", "record", "liveness", "environment"),
+        *("artifacts", "needs", "ec2", "launch", "record", "commit", "liveness", "environment"),
         *("bundle", "checkpoint", "endure", "imds", "reclaim"),
         *("ship", "sinks", "redact", "s3", "upload", "aws", "directory", "store"),
     ),

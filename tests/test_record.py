@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from shim import aws, launch, liveness, reclaim, record
+from shim import aws, commit, launch, liveness, reclaim, record
 from shim.errors import BusyError, PreflightError, RecordError
 from shim.record import Attempt
 from shim.store import ABSENT, Store, open_store
@@ -188,6 +188,25 @@ def test_a_claim_of_a_launch_that_ended_is_closed_under_its_own_names(
     assert closed == {**closed, **same, "state": "closed", "error": "the host failed"}
 
 
+def test_an_attempt_that_went_after_its_commit_is_not_called_lost(
+    table: Table, opened: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its last write was refused or never sent; the commit says how it ended."""
+    elsewhere(monkeypatch)
+    gone = opened("backtest")
+    about = {k: gone.values[k] for k in ("run_date", "execution_id", "code_version")}
+    made = commit.Commit("backtest", attempt=gone.id, committed="then", artifacts={},
+                         built_on={}, **about)  # fmt: skip
+    commit.write(table.store, PREFIX, made, None)
+    later(monkeypatch, table.store, 200)
+
+    opened("backtest")
+
+    closed = table.receipts("backtest")[0]
+    assert (closed["state"], closed["outcome"], closed["code"]) == ("closed", "committed", 0)
+    assert "error" not in closed
+
+
 def test_an_attempt_survives_a_receipt_that_somebody_deleted(opened: Any, table: Table) -> None:
     """The next beat writes it again: nobody has taken over."""
     attempt = opened("backtest")
@@ -224,7 +243,7 @@ def test_a_superseded_attempt_never_opens_its_receipt_again(
 ) -> None:
     """However often it tries."""
     attempt = opened("backtest")
-    assert record.close_as_lost(table.store, PREFIX, attempt.values, "a test")
+    assert record.close_left(table.store, PREFIX, attempt.values, "a test")
 
     for _ in range(3):
         with pytest.raises(BusyError, match="closed as lost"):
@@ -248,7 +267,7 @@ def test_a_receipt_that_lives_is_not_closed_by_another(
 
     monkeypatch.setattr(table.store, "read", read_and_beat)
 
-    assert not record.close_as_lost(table.store, PREFIX, attempt.values, "a test")
+    assert not record.close_left(table.store, PREFIX, attempt.values, "a test")
     attempt.beat()
 
 

@@ -256,7 +256,7 @@ def test_a_superseded_attempt_ends_its_command_and_publishes_nothing(table: Tabl
         (receipt,) = until(lambda: table.receipts("backtest"))
         assert running.stdout
         until(lambda: "begun" in str(running.stdout and running.stdout.readline()))
-        until(lambda: record.close_as_lost(table.store, PREFIX, receipt, "t"))
+        until(lambda: record.close_left(table.store, PREFIX, receipt, "t"))
         said, _ = running.communicate(timeout=30)
     finally:
         (table.folder / "go").touch()

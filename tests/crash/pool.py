@@ -35,7 +35,7 @@ CODE = (
     "tests/lab/*.py",
     *(f"tests/{name}.py" for name in ("entry", "launches", "repositories", "stages")),
 )
-JOBS = 3  # on two cores: a third of a case is waiting
+JOBS = 4  # on two cores: half of a case is waiting
 
 
 def version() -> str:

@@ -6,16 +6,14 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
-
-import boto3
+from typing import cast
 
 from tests.crash import recover
 from tests.crash.cases import Case
 from tests.crash.checker import violated
 from tests.crash.evidence import Evidence, gather
 from tests.crash.lab import Gentle
-from tests.crash.world import EXECUTION, World, world
+from tests.crash.world import EXECUTION, World, outside, world
 from tests.stages import DATE
 
 FEW = 2  # launches after the first where a bug may be beyond recovery
@@ -66,8 +64,7 @@ def run(case: Case, folder: Path, tool: Path, bug: Mapping[str, str] | None = No
 
 def _evidence(made: World, case: Case, story: recover.Story) -> Evidence:
     lab = made.lab
-    session: Any = boto3.session.Session()
-    clients = (session.client("s3"), session.client("ec2"))
+    clients = (outside("s3", lab), outside("ec2", lab))
     trap = lab.trap
     machines = {name: cast(Gentle, each.machine) for name, each in lab.instances.items()}
     seen = Evidence(

@@ -32,6 +32,7 @@ from tests.repositories import commit_all
 EXECUTION = "o'clock(1)!=@+:"  # what Step Functions allows and a shell would misread
 MINUTE = 2.0  # seconds
 CREDENTIALS = "latest/meta-data/iam/security-credentials/"
+SESSION = boto3.session.Session()
 HARDWARE = ("Server.InternalError", "Server.InternalError: Internal error on launch")
 
 BEGIN = """
@@ -100,8 +101,8 @@ _machine = lambda: _os.environ.get("CRASH_MACHINE", _os.environ.get("SPOT_HOME")
 """
 PACES = {
     **PACE,
-    "shim.follow": "POLL, LOOK = 0.3, 0.5",
-    "shim.ec2": "PAUSE = 0.3",
+    "shim.follow": "POLL, LOOK = 0.6, 0.9",
+    "shim.ec2": "PAUSE = 0.5",
     "shim.guest": "PACE = Pace(notice=0.3, record=1.0, margin=1.0)",
     "shim.record": "HEARTBEAT, SILENT = 1.0, 6.0",
 }
@@ -236,6 +237,14 @@ class World:
         return self.launcher.pid
 
 
+def outside(service: str, lab: Lab) -> Any:
+    """Return a client of nobody's in the lab; one session reads the models of the services once."""
+    names = ("aws_access_key_id", "aws_secret_access_key", "region_name")
+    region = lab.env["AWS_REGION"]
+    given = dict(zip(names, ("outside", "testing", region), strict=True))
+    return SESSION.client(service, endpoint_url=lab.url, **given)  # type: ignore[call-overload]
+
+
 @contextmanager
 def world(folder: Path, tool: Path, bug: Mapping[str, str] | None = None) -> Iterator[World]:
     """Make a world; nothing of it is left running when the block ends."""
@@ -243,9 +252,9 @@ def world(folder: Path, tool: Path, bug: Mapping[str, str] | None = None) -> Ite
     with patch("tests.lab.aws.ROOT", tool):  # whatever becomes of the tree meanwhile
         lab = Lab(folder / "aws")
     try:
-        env = {**unset(os.environ), **lab.env, "AWS_ACCESS_KEY_ID": "outside"}
+        env = {**unset(os.environ), **lab.env}
         with patch.dict(os.environ, env, clear=True):
-            s3: Any = boto3.session.Session().client("s3")
+            s3 = outside("s3", lab)
             s3.put_bucket_versioning(
                 Bucket=lab.bucket, VersioningConfiguration={"Status": "Enabled"}
             )

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.crash import pool
+from tests.crash import pool, report
 from tests.crash.bugs import BUGS
 from tests.crash.cases import cases, recorded
 from tests.crash.checker import CHECKS, violated
@@ -158,6 +158,16 @@ def test_seeded_bugs_are_at_least_twenty_five_and_each_has_its_case() -> None:
     assert len({bug.name for bug in BUGS}) == len(BUGS)
     for bug in BUGS:
         assert bug.case().fault == bug.fault
+
+
+def test_the_page_of_figures_is_of_the_cases_and_bugs_that_there_are() -> None:
+    """Whoever changes either runs `make crash-all` again; what did not hold could not be there."""
+    said = report.PAGE.read_text()
+    count, bugs = len(cases()), len(BUGS)
+    assert f"\n{count} of {count} cases hold," in said
+    assert f"\n{bugs} of {bugs} seeded bugs are caught.\n" in said
+    for bug in BUGS:
+        assert f"| {bug.name} | `{bug.fault}` {bug.side} | {bug.breaks} |" in said
 
 
 def test_a_sample_is_spread_over_every_fault() -> None:

@@ -56,8 +56,12 @@ def _commit(self, commits):
         self.store.put(self.plan.run_prefix + one.path, one.file)
 _Run._commit = _commit
 """, *CLEAN, 2),
-    Bug("the receipt is not closed", "shim.stage", "_Run._close = lambda *_, **__: None",
-        *CLEAN, 3),
+    Bug("the receipt is left to others", "shim.stage", "_Run._close = lambda *_, **__: None",
+        *FAILS, 6),
+    Bug("nobody closes a receipt", "shim.record", """
+Attempt.close = lambda self, *_, **__: self.release()
+close_left = lambda *_, **__: True
+""", *CLEAN, 3),
     Bug("terminate is forgotten when the launcher is stopped", "shim.instance", """
 _ended = OneLaunch._terminate
 OneLaunch._terminate = lambda self, end: None if end.outcome == "ended" else _ended(self, end)

@@ -18,8 +18,12 @@ from tests.lab.stepfunctions import Engine, engine
 from tests.repositories import copy_of_the_tool
 from tests.stages import Table
 
-# Under nohup SIGHUP is ignored, also by all that the tests start (nohup(1), execve(2)).
+# Under nohup SIGHUP is ignored, in the background of a script SIGINT and SIGQUIT are, also by all
+# that the tests start (nohup(1), «Signals» in bash(1), execve(2)).
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -126,7 +126,7 @@ def open_launches(store: Store, prefix: str) -> Iterator[tuple[Record, dict[str,
 
 
 def close_attempts(store: Store, prefix: str, launch: str, why: str) -> None:
-    """Close the open receipts of a launch whose instance is gone, so that none waits for them."""
+    """Close the receipts that a launch that is over has left open, so that none waits for them."""
     key = record.claim_key(prefix)
     found = store.read(key)
     claim = record.parsed(store, key, found[0]) if found else {}

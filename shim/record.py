@@ -213,11 +213,8 @@ def _claim(store: Store, plan: Plan, stage: str, mine: Mapping[str, Any]) -> Non
                     f"(attempt {other.get('attempt')})",
                     "wait for its end and run the same command with the same date again",
                 )
-        entries = {
-            name: {k: v for k, v in who.items() if k not in ("stage", "run_date", "state")}
-            for name, who in {**others, stage: mine}.items()
-        }
-        body = _json({"run_date": plan.run_date, "open": entries})
+        entry = {k: v for k, v in mine.items() if k not in ("stage", "run_date", "state")}
+        body = _json({"run_date": plan.run_date, "open": {**others, stage: entry}})
         try:
             store.put(key, body, found[1].etag if found else ABSENT)
         except Conflict:
@@ -232,7 +229,10 @@ def _claim(store: Store, plan: Plan, stage: str, mine: Mapping[str, Any]) -> Non
 def _open_attempts(
     store: Store, plan: Plan, claim: Mapping[str, Any], there: Object | None
 ) -> dict[str, Any] | None:
-    """Return the attempts that are alive, the receipts of dead ones closed; None to look again."""
+    """Return the claim's entries of attempts that are alive; None to look again.
+
+    The receipts of dead ones are closed.
+    """
     alive = {}
     for stage, entry in claimed(claim).items():
         key = receipt_key(plan.run_prefix, stage, entry["attempt"])
@@ -244,7 +244,7 @@ def _open_attempts(
         silent = (now - last).total_seconds()
         gone = liveness.proven_dead(entry)
         if silent < SILENT and not gone:
-            alive[stage] = entry
+            alive[stage] = claim["open"][stage]
             continue
         why = "its process is gone" if gone else f"it was silent for {silent:.0f} s"
         if not close_left(store, plan.run_prefix, entry, why):

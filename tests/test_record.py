@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import timedelta
@@ -278,19 +277,6 @@ def test_a_record_that_cannot_be_read_is_named(table: Table, opened: Any, body: 
 
     with pytest.raises(RecordError, match=r"_stages/_claim\.json is not"):
         opened("backtest")
-
-
-def test_a_process_of_this_machine_is_told_from_a_later_one() -> None:
-    """By its start; a zombie counts as gone, a record of another machine proves nothing."""
-    me = liveness.myself()
-    with subprocess.Popen(["true"]) as child:
-        until(lambda: liveness._started(child.pid) is None)
-
-    assert not liveness.proven_dead(me)
-    assert liveness.proven_dead({**me, "started": "1"})
-    assert liveness.proven_dead({**me, "pid": child.pid})
-    for unknown in ({**me, "machine": "another"}, {**me, "started": None}, {}, {**me, "pid": None}):
-        assert not liveness.proven_dead(unknown)
 
 
 def test_attempt_ids_differ_and_sort_by_time() -> None:

@@ -13,7 +13,7 @@ from tests.crash.cases import Case
 from tests.crash.checker import violated
 from tests.crash.evidence import Evidence, gather
 from tests.crash.lab import Gentle
-from tests.crash.world import EXECUTION, World, outside, world
+from tests.crash.world import EXECUTION, OUTSIDE, World, world
 from tests.stages import DATE
 
 FEW = 2  # launches after the first where a bug may be beyond recovery
@@ -64,7 +64,7 @@ def run(case: Case, folder: Path, tool: Path, bug: Mapping[str, str] | None = No
 
 def _evidence(made: World, case: Case, story: recover.Story) -> Evidence:
     lab = made.lab
-    clients = (outside("s3", lab), outside("ec2", lab))
+    clients = (lab.client("s3", OUTSIDE), lab.client("ec2", OUTSIDE))
     trap = lab.trap
     machines = {name: cast(Gentle, each.machine) for name, each in lab.instances.items()}
     seen = Evidence(

@@ -18,8 +18,6 @@ from pathlib import Path
 from typing import Any, cast
 from unittest.mock import patch
 
-import boto3
-
 from tests.crash import pipeline
 from tests.crash.lab import Gentle, Lab
 from tests.entry import Done
@@ -32,7 +30,7 @@ from tests.repositories import commit_all
 EXECUTION = "o'clock(1)!=@+:"  # what Step Functions allows and a shell would misread
 MINUTE = 2.0  # seconds
 CREDENTIALS = "latest/meta-data/iam/security-credentials/"
-SESSION = boto3.session.Session()
+OUTSIDE = "outside"  # who looks at a case from there
 HARDWARE = ("Server.InternalError", "Server.InternalError: Internal error on launch")
 
 BEGIN = """
@@ -237,14 +235,6 @@ class World:
         return self.launcher.pid
 
 
-def outside(service: str, lab: Lab) -> Any:
-    """Return a client of nobody's in the lab; one session reads the models of the services once."""
-    names = ("aws_access_key_id", "aws_secret_access_key", "region_name")
-    region = lab.env["AWS_REGION"]
-    given = dict(zip(names, ("outside", "testing", region), strict=True))
-    return SESSION.client(service, endpoint_url=lab.url, **given)  # type: ignore[call-overload]
-
-
 @contextmanager
 def world(folder: Path, tool: Path, bug: Mapping[str, str] | None = None) -> Iterator[World]:
     """Make a world; nothing of it is left running when the block ends."""
@@ -254,8 +244,7 @@ def world(folder: Path, tool: Path, bug: Mapping[str, str] | None = None) -> Ite
     try:
         env = {**unset(os.environ), **lab.env}
         with patch.dict(os.environ, env, clear=True):
-            s3 = outside("s3", lab)
-            s3.put_bucket_versioning(
+            lab.client("s3", OUTSIDE).put_bucket_versioning(
                 Bucket=lab.bucket, VersioningConfiguration={"Status": "Enabled"}
             )
             made = World(lab, tool, folder, bug or {})

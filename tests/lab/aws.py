@@ -200,6 +200,11 @@ class AwsLab:
         """Return the instances that have not ended."""
         return [i.id for i in self.instances.values() if i.state in ("pending", "running")]
 
+    def client(self, service: str, caller: str = LAUNCHER) -> Any:
+        """Return a client for tests, which `calls` then have as that caller."""
+        keys = {"aws_access_key_id": caller, "aws_secret_access_key": "secret"}
+        return _session().client(service, endpoint_url=self.url, **keys)  # type: ignore[call-overload]
+
     def close(self) -> None:
         """End the server, then every instance."""
         self._closed.set()
@@ -208,12 +213,9 @@ class AwsLab:
         self.ec2.close()
 
     def _furnish(self) -> Ec2:
-        session = _session()
         place: Any = {"LocationConstraint": REGION}
-        session.client("s3", endpoint_url=self.url).create_bucket(
-            Bucket=self.bucket, CreateBucketConfiguration=place
-        )
-        ec2 = session.client("ec2", endpoint_url=self.url)
+        self.client("s3").create_bucket(Bucket=self.bucket, CreateBucketConfiguration=place)
+        ec2 = self.client("ec2")
         template: dict[str, Any] = {
             "LaunchTemplateName": self.template,
             "LaunchTemplateData": {
@@ -325,9 +327,7 @@ class AwsLab:
 @cache
 def _session() -> boto3.session.Session:
     """Return a session for all labs: it keeps the models that botocore reads for a client."""
-    return boto3.session.Session(
-        aws_access_key_id=LAUNCHER, aws_secret_access_key="secret", region_name=REGION
-    )
+    return boto3.session.Session(region_name=REGION)
 
 
 def _refuse(start: Callable[..., Any], service: str, code: str, message: str) -> Iterable[bytes]:

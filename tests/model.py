@@ -148,6 +148,7 @@ class Attempt:
     made: dict[str, bytes]
     built_on: dict[str, Content | None]
     replaced: Committed | None
+    commit: Committed | None = None
 
 
 @dataclass
@@ -167,6 +168,7 @@ class Model:
         self.commits: dict[Where, dict[str, Committed]] = {}
         self.receipts: dict[Where, dict[str, list[tuple[str, int | None]]]] = {}
         self.running: list[Attempt] = []
+        self.left: dict[tuple[Where, str], Attempt] = {}  # whose receipt nobody has closed
 
     def verifies(self, where: Where, stage: str) -> bool:
         """Return whether a stage is complete."""
@@ -231,8 +233,15 @@ class Model:
 
     def orphans(self, where: Where) -> None:
         """Close what both of its processes left open: any claim of the date does."""
-        for found in self.receipts.get(where, {}).values():
-            found[:] = [("lost", None) if one == ("open", None) else one for one in found]
+        for stage, found in self.receipts.get(where, {}).items():
+            if left := self.left.pop((where, stage), None):
+                found.remove(("open", None))
+                found.append(self._left(left))
+
+    def _left(self, one: Attempt) -> tuple[str, int | None]:
+        """Return what whoever closes an attempt's receipt for it says."""
+        current = self.commits.get(one.run.where, {}).get(one.stage)
+        return ("committed", 0) if current and current is one.commit else ("lost", None)
 
     def _begin(self, run: Run, stage: str, end: Expected) -> Attempt | tuple[str, int] | None:
         where = run.where
@@ -260,8 +269,12 @@ class Model:
     def _end(self, one: Attempt, cut: Cut) -> tuple[str, int]:
         run, stage = one.run, one.stage
         if cut.how in ("supervisor", "both"):
-            kept = "open" if cut.how == "both" else "lost"
-            self.receipts.setdefault(run.where, {}).setdefault(stage, []).append((kept, None))
+            kept: tuple[str, int | None] = ("open", None)
+            if cut.how == "both":
+                self.left[run.where, stage] = one
+            else:
+                kept = self._left(one)
+            self.receipts.setdefault(run.where, {}).setdefault(stage, []).append(kept)
             return "lost", 137
         if cut.moment == "running" and (ended := _stopped(cut)):
             return self._close(run, stage, *ended)
@@ -288,9 +301,10 @@ class Model:
             if path not in one.made and files.get(path) == body:
                 del files[path]
         if until == "committed":
-            self.commits.setdefault(one.run.where, {})[one.stage] = Committed(
+            one.commit = Committed(
                 one.stage, one.run.where.date, one.run.execution, dict(one.made), one.built_on
             )
+            self.commits.setdefault(one.run.where, {})[one.stage] = one.commit
 
     def _close(self, run: Run, stage: str, outcome: str, code: int) -> tuple[str, int]:
         found = self.receipts.setdefault(run.where, {}).setdefault(stage, [])

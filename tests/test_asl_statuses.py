@@ -140,6 +140,7 @@ def test_a_command_that_may_have_been_sent_is_not_sent_twice(lab: Engine) -> Non
 REFUSED = "Ssm.AccessDeniedException"
 
 
+@pytest.mark.slow
 def test_the_handler_is_reached_from_every_state_that_can_fail(lab: Engine) -> None:
     """I30: with the stage, the error and its cause, at each stage and for each call."""
     text = definition(lab, **SOON)

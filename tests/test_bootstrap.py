@@ -132,6 +132,7 @@ def test_a_python_that_lacks_the_packages_is_said(spot: Spot, tmp_path: Path) ->
     assert "there is no such program" in done.out
 
 
+@pytest.mark.slow
 def test_a_store_that_is_away_for_a_while_is_waited_for(spot: Spot) -> None:
     """Errors and closed connections, at each of the objects that a boot needs."""
     for match in ("_bundles", "_launches"):

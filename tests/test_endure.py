@@ -97,6 +97,7 @@ def test_a_commit_whose_answer_was_lost_is_the_attempts_own(
         commit.write(remote, PREFIX, dataclasses.replace(mine, attempt="2"), None)
 
 
+@pytest.mark.slow
 def test_a_stage_that_ends_while_the_store_is_away_commits_when_it_is_back(
     aws: AwsLab, tool: Path, tmp_path: Path
 ) -> None:

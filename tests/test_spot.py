@@ -169,6 +169,7 @@ def test_without_capacity_anywhere_it_is_75_with_each_pools_reason(spot: Spot) -
     assert spot.aws.instances == {}
 
 
+@pytest.mark.slow
 def test_the_last_launch_is_on_demand_if_the_table_says_so(
     aws: AwsLab, tool: Path, tmp_path: Path
 ) -> None:

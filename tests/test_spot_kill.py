@@ -18,9 +18,9 @@ from tests.lab.aws import AwsLab, Call
 from tests.launches import MARK, Spot, kill_all
 from tests.stages import PREFIX
 
-QUICK = [
+AROUND = [
     ("CreateFleet", 1, "before"),
-    ("CreateFleet", 1, "done"),
+    pytest.param("CreateFleet", 1, "done", marks=pytest.mark.slow),
     pytest.param("TerminateInstances", 0, "before", marks=pytest.mark.slow),
 ]
 
@@ -63,7 +63,7 @@ def recovered(spot: Spot) -> Done:
     return done
 
 
-@pytest.mark.parametrize(("operation", "after", "when"), QUICK)
+@pytest.mark.parametrize(("operation", "after", "when"), AROUND)
 def test_a_launcher_that_dies_around_its_request_leaves_no_instance_to_its_successor(
     spot: Spot, tmp_path: Path, operation: str, after: int, when: str
 ) -> None:

@@ -48,7 +48,9 @@ def receipts(spot: Spot, stage: str) -> list[dict[str, Any]]:
     return spot.table.receipts(stage)
 
 
-@pytest.mark.parametrize("notice", [None, 3.0, pytest.param(0.5, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "notice", [3.0, *(pytest.param(none, marks=pytest.mark.slow) for none in (None, 0.5))]
+)
 def test_a_reclaim_is_launched_again_in_another_pool_with_the_same_date_execution_and_code(
     spot: Spot, tmp_path: Path, notice: float | None
 ) -> None:
@@ -76,6 +78,7 @@ def test_a_reclaim_is_launched_again_in_another_pool_with_the_same_date_executio
     assert "again" in done.out
 
 
+@pytest.mark.slow
 def test_a_reclaim_while_it_publishes_leaves_half_of_it_to_nobody(
     aws: AwsLab, tool: Path, tmp_path: Path
 ) -> None:
@@ -159,6 +162,7 @@ def test_a_stage_that_finishes_after_the_notice_simply_finishes(
     assert [record["outcome"] for record in spot.records()] == ["committed"]
 
 
+@pytest.mark.slow
 def test_what_a_stage_checkpointed_is_there_again(aws: AwsLab, tool: Path, tmp_path: Path) -> None:
     """It counts to ten over two instances and starts at no number twice."""
     spot = Spot(aws, tool, tmp_path / "spot")
@@ -185,6 +189,7 @@ cp n "$ARTIFACTS_DIR/a.txt"
     assert kept == [], "what is committed needs no checkpoint"
 
 
+@pytest.mark.slow
 def test_every_instance_is_taken_back_until_there_are_no_attempts_left(
     aws: AwsLab, tool: Path, tmp_path: Path
 ) -> None:

@@ -70,7 +70,7 @@ def child(
         cwd=cwd,
         stdin=subprocess.DEVNULL,
         capture_output=True,
-        timeout=30,
+        timeout=60,
         check=False,
     )
     texts = (text.decode("utf-8", "surrogateescape") for text in (done.stdout, done.stderr))

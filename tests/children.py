@@ -22,11 +22,11 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parent.parent
-PATIENCE = 20.0
+PATIENCE = 60.0  # seconds, which only a failure takes
 
 
 def until(found: Callable[..., Any], *arguments: Any) -> Any:
-    """Poll until a call finds something and return it; fail after 20 s."""
+    """Poll until a call finds something and return it; fail after PATIENCE."""
     deadline = time.monotonic() + PATIENCE
     while True:
         if value := found(*arguments):
@@ -94,7 +94,7 @@ class Wrapped:
 
     def wait(self) -> int:
         """Return the front's exit status; drops what it wrote."""
-        return self.front.wait(PATIENCE * 3)
+        return self.front.wait(PATIENCE)
 
     def result(self) -> dict[str, Any]:
         """Return how the command ended, as the supervisor saw it."""
@@ -156,7 +156,7 @@ def wrapped(
 def finished(folder: Path, command: Sequence[str], **how: Any) -> tuple[int, bytes, bytes, bytes]:
     """Run a command under the wrapper; return its status, the console, stderr and the log."""
     with wrapped(folder, command, **how) as ran:
-        console, errors = ran.front.communicate(timeout=PATIENCE * 3)
+        console, errors = ran.front.communicate(timeout=PATIENCE)
         return ran.front.returncode, console, errors, read(ran.log)
 
 

@@ -23,7 +23,7 @@ from tests.stages import DATE, Table
 
 # What a person waits for, in seconds; nothing that is proven depends on it.
 PACE = {
-    "shim.follow": "POLL, LOOK = 0.1, 0.3",
+    "shim.follow": "POLL, LOOK = 0.25, 0.5",
     "shim.ec2": "PAUSE = 0.1",
     "shim.ship": "EVERY = 0.3",
     "shim.guest": "PACE = Pace(notice=0.1, record=0.3, margin=1.0)",
@@ -139,7 +139,7 @@ class Spot:
         """Run the entry to its end."""
         return self.end(self.start(*words, **env))
 
-    def end(self, launcher: subprocess.Popen[str], timeout: float = 60) -> Done:
+    def end(self, launcher: subprocess.Popen[str], timeout: float = 120) -> Done:
         """Return how a launcher ended."""
         out, err = launcher.communicate(timeout=timeout)
         return Done(launcher.returncode, out, err)

@@ -97,7 +97,7 @@ def started() -> Iterator[Any]:
             with suppress(ProcessLookupError):
                 if pid and alive(pid):
                     os.kill(pid, signal.SIGKILL)
-        process.communicate(timeout=20)
+        process.communicate(timeout=60)
 
 
 def kill(table: Table, process: subprocess.Popen[str], victim: str) -> None:
@@ -231,7 +231,7 @@ def test_a_signal_after_the_command_stops_before_the_commit(
     process.send_signal(signal.SIGTERM)
     until(lambda: idle(process.pid))
     (local.folder / "go-on").touch()
-    said, _ = process.communicate(timeout=20)
+    said, _ = process.communicate(timeout=60)
 
     # Asked for the last time before the commit is sent: one that is under way is not taken back.
     committed = moment == "committing"
@@ -253,10 +253,10 @@ def test_a_cancel_of_the_supervisor_never_commits(local: Table, code: int, writt
         assert process.stdout
         until(lambda: "begun" in str(process.stdout and process.stdout.readline()))
         os.kill(receipt["pid"], signal.SIGTERM)
-        said, _ = process.communicate(timeout=20)
+        said, _ = process.communicate(timeout=60)
     finally:
         (local.folder / "go").touch()
-        process.communicate(timeout=20)
+        process.communicate(timeout=60)
 
     assert process.returncode == (code or 128 + signal.SIGTERM), said
     assert local.commit("graceful") is None

@@ -69,7 +69,7 @@ def test_a_reclaim_at_each_second_of_a_stage_ends_in_one_commit(
     aws: AwsLab, tool: Path, tmp_path: Path
 ) -> None:
     """I09: untold, from the launch until after the commit; the launch that follows commits once."""
-    for tenths in range(0, 60, 4):
+    for tenths in range(0, 60, 6):
         folder = tmp_path / str(tenths)
         spot = Spot(aws, tool, folder, attempts=2)
         spot.uri = f"s3://{aws.bucket}/{tenths}"

@@ -265,7 +265,7 @@ def test_without_a_folder_for_temporary_files_the_message_says_so(local: Table) 
     local.stage("backtest")
     patch = "import tempfile; tempfile.tempdir = '/nonexistent'"
     failed = local.start("stage", "backtest", patch=patch)
-    said, _ = failed.communicate(timeout=30)
+    said, _ = failed.communicate(timeout=60)
 
     assert failed.returncode == 73
     assert "point TMPDIR elsewhere" in said

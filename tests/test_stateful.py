@@ -139,7 +139,7 @@ class Here(RuleBasedStateMachine):
                 with suppress(ProcessLookupError):
                     if entry.poll() is None:
                         os.kill(pid, signal.SIGKILL)
-            entry.communicate(timeout=20)
+            entry.communicate(timeout=60)
         shutil.rmtree(self.folder)
 
     @initialize(run=runs, empty=one_in_four)

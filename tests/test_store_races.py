@@ -37,7 +37,7 @@ def test_one_of_many_processes_wins(store: Store) -> None:
 
     for racer in racers:
         racer.start()
-    won = sorted(wins.get(timeout=30) for _ in range(5))
+    won = sorted(wins.get(timeout=60) for _ in range(5))
     for racer in racers:
         racer.join(30)
         racer.close()

@@ -87,6 +87,8 @@ class Receipt:
     def write(self, **more: Any) -> None:
         """Change some values. Raises BusyError once another has closed the receipt."""
         with self._lock:
+            if self.superseded.is_set():
+                raise self._superseded()
             for _ in range(TRIES):
                 values = {**self.values, **more}
                 try:

@@ -136,6 +136,7 @@ def survive(table: Table, started: Any, victim: str, moment: str) -> None:
     (open_receipt,) = table.receipts("backtest")
 
     kill(table, process, victim)
+    until(lambda: victim == "supervisor" or not alive(process.pid))
     (table.folder / "go-on").touch()
     until(lambda: not alive(process.pid) and not alive(open_receipt["pid"]))
     until(lambda: not child(table) or not alive(child(table)))

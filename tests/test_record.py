@@ -240,8 +240,11 @@ def test_a_beat_whose_answer_was_lost_is_not_taken_for_another_attempt(
 def test_a_superseded_attempt_never_opens_its_receipt_again(
     opened: Any, table: Table, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However often it tries."""
+    """However often it tries, and were it in the second of its last heartbeat."""
+    now = table.store.now()
+    monkeypatch.setattr(table.store, "now", lambda: now)
     attempt = opened("backtest")
+    attempt.beat()
     assert record.close_left(table.store, PREFIX, attempt.values, "a test")
 
     for _ in range(3):

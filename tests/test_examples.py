@@ -116,6 +116,7 @@ def test_the_chain_publishes_its_artifacts_and_says_nothing_on_stderr(chain: Cha
     assert all(child.stdout.isascii() and "\r" not in child.stdout for child in chain.children)
 
 
+@pytest.mark.slow
 def test_two_runs_of_one_date_give_the_same_bytes(chain: Chain, tmp_path: Path) -> None:
     """Also from another directory, with a HOME, which stays empty, and hashes seeded otherwise."""
     home = tmp_path / "home"

@@ -484,6 +484,7 @@ def test_what_a_lab_prints_can_be_typed_and_ctrl_c_ends_it(tmp_path: Path) -> No
         assert play.ended(pids) == 0
 
 
+@pytest.mark.slow
 def test_a_lab_ends_with_its_terminal_and_on_term() -> None:
     """And its instances with it; a reader that has left is no hindrance."""
     with playing(2) as (closed, stopped):

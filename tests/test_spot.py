@@ -114,6 +114,7 @@ def test_a_stage_that_fails_there_fails_here_with_its_code(spot: Spot) -> None:
     assert spot.aws.alive() == []
 
 
+@pytest.mark.slow
 def test_a_pool_with_room_is_found_in_one_request_and_the_rest_is_said(spot: Spot) -> None:
     """I07: every pool but one is without capacity."""
     subnets = list(spot.aws.subnets)
@@ -141,6 +142,7 @@ def test_a_type_below_the_floor_is_refused_before_the_launch(
     assert (spot.aws.instances, spot.records()) == ({}, [])
 
 
+@pytest.mark.slow
 def test_an_instance_that_nobody_knows_at_first_is_waited_for(spot: Spot) -> None:
     """I33: what was launched can be unknown to EC2 for a while."""
     spot.aws.invisible = 3.0
@@ -237,6 +239,7 @@ def test_what_is_wrong_is_said_before_anything_is_launched(spot: Spot) -> None:
     assert "--allow-dirty" in dirty.stderr
 
 
+@pytest.mark.slow
 def test_a_launch_that_is_left_alone_is_followed_by_anybody(spot: Spot) -> None:
     """--detach prints the command; it leaves with the launch's exit code."""
     done = spot.run("--detach", "--only-stages", "backtest")

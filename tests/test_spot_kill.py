@@ -93,7 +93,11 @@ def test_a_launcher_that_dies_between_any_two_of_its_changes_is_recovered_from(
 
 
 @pytest.mark.parametrize(
-    "number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM, signal.SIGKILL]
+    "number",
+    [
+        *(pytest.param(n, marks=pytest.mark.slow) for n in (signal.SIGINT, signal.SIGTERM)),
+        signal.SIGKILL,
+    ],
 )
 def test_a_launcher_that_is_ended_ends_its_instance(
     spot: Spot, tmp_path: Path, number: signal.Signals

@@ -143,6 +143,7 @@ def test_a_commit_from_before_a_launch_is_none_of_its_own(
     assert spot.table.commit("a") is not None
 
 
+@pytest.mark.slow
 def test_a_stage_that_finishes_after_the_notice_simply_finishes(
     aws: AwsLab, tool: Path, tmp_path: Path
 ) -> None:

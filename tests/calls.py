@@ -16,6 +16,7 @@ from unittest.mock import patch
 from hypothesis import strategies as st
 
 from shim import cli
+from tests.children import PATIENCE
 from tests.entry import ROOT, Done
 
 SHIM = ROOT / "shim"
@@ -70,7 +71,7 @@ def child(
         cwd=cwd,
         stdin=subprocess.DEVNULL,
         capture_output=True,
-        timeout=60,
+        timeout=PATIENCE,
         check=False,
     )
     texts = (text.decode("utf-8", "surrogateescape") for text in (done.stdout, done.stderr))

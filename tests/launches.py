@@ -87,8 +87,9 @@ class Spot:
         )
         self.change()
 
-    def reopen(self) -> None:
-        """Use the store at `uri`."""
+    def use(self, prefix: str) -> None:
+        """Have the store under another prefix of the lab's bucket."""
+        self.uri = f"s3://{self.aws.bucket}/{prefix}"
         self.store = self.table.store = open_store(self.uri)
 
     def change(self, texts: Mapping[str, str] | None = None) -> None:

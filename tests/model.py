@@ -168,7 +168,7 @@ class Model:
         self.commits: dict[Where, dict[str, Committed]] = {}
         self.receipts: dict[Where, dict[str, list[tuple[str, int | None]]]] = {}
         self.running: list[Attempt] = []
-        self.left: dict[tuple[Where, str], Attempt] = {}  # whose receipt nobody has closed
+        self.left: list[Attempt] = []  # whose receipt nobody has closed
 
     def verifies(self, where: Where, stage: str) -> bool:
         """Return whether a stage is complete."""
@@ -233,15 +233,15 @@ class Model:
 
     def orphans(self, where: Where) -> None:
         """Close what both of its processes left open: any claim of the date does."""
-        for stage, found in self.receipts.get(where, {}).items():
-            if left := self.left.pop((where, stage), None):
-                found.remove(("open", None))
-                found.append(self._left(left))
+        for one in [one for one in self.left if one.run.where == where]:
+            self.left.remove(one)
+            self._close_for(one)
 
-    def _left(self, one: Attempt) -> tuple[str, int | None]:
-        """Return what whoever closes an attempt's receipt for it says."""
+    def _close_for(self, one: Attempt) -> None:
+        """Close an attempt's receipt for it: lost, unless the commit is its own."""
         current = self.commits.get(one.run.where, {}).get(one.stage)
-        return ("committed", 0) if current and current is one.commit else ("lost", None)
+        mine = current is not None and current is one.commit
+        self._enter(one.run, one.stage, *(("committed", 0) if mine else ("lost", None)))
 
     def _begin(self, run: Run, stage: str, end: Expected) -> Attempt | tuple[str, int] | None:
         where = run.where
@@ -269,12 +269,10 @@ class Model:
     def _end(self, one: Attempt, cut: Cut) -> tuple[str, int]:
         run, stage = one.run, one.stage
         if cut.how in ("supervisor", "both"):
-            kept: tuple[str, int | None] = ("open", None)
             if cut.how == "both":
-                self.left[run.where, stage] = one
+                self.left.append(one)
             else:
-                kept = self._left(one)
-            self.receipts.setdefault(run.where, {}).setdefault(stage, []).append(kept)
+                self._close_for(one)
             return "lost", 137
         if cut.moment == "running" and (ended := _stopped(cut)):
             return self._close(run, stage, *ended)
@@ -307,9 +305,12 @@ class Model:
             self.commits.setdefault(one.run.where, {})[one.stage] = one.commit
 
     def _close(self, run: Run, stage: str, outcome: str, code: int) -> tuple[str, int]:
+        self._enter(run, stage, outcome, code)
+        return outcome, code
+
+    def _enter(self, run: Run, stage: str, outcome: str, code: int | None) -> None:
         found = self.receipts.setdefault(run.where, {}).setdefault(stage, [])
         found.append((outcome, code))
-        return outcome, code
 
 
 def _stopped(cut: Cut) -> tuple[str, int] | None:

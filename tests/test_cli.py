@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.calls import SHIM, call, child, one_line, write_table
+from tests.children import PATIENCE
 from tests.entry import ENTRY, ROOT, base_env, spot_backtest
 
 # Runs `shim plan` and tells on stderr what it imported, which sockets it made and what it started.
@@ -89,7 +90,7 @@ def shell(script: str) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=PATIENCE,
     )
 
 

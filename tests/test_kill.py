@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from shim.store import Store, open_store
-from tests.children import alive, read, until
+from tests.children import PATIENCE, alive, read, until
 from tests.stages import PREFIX, ROOT, WAIT_FOR_GO, Table
 
 VICTIMS = ["front", "group", "supervisor", "both"]
@@ -97,7 +97,7 @@ def started() -> Iterator[Any]:
             with suppress(ProcessLookupError):
                 if pid and alive(pid):
                     os.kill(pid, signal.SIGKILL)
-        process.communicate(timeout=60)
+        process.communicate(timeout=PATIENCE)
 
 
 def kill(table: Table, process: subprocess.Popen[str], victim: str) -> None:
@@ -232,7 +232,7 @@ def test_a_signal_after_the_command_stops_before_the_commit(
     process.send_signal(signal.SIGTERM)
     until(lambda: idle(process.pid))
     (local.folder / "go-on").touch()
-    said, _ = process.communicate(timeout=60)
+    said, _ = process.communicate(timeout=PATIENCE)
 
     # Asked for the last time before the commit is sent: one that is under way is not taken back.
     committed = moment == "committing"
@@ -254,10 +254,10 @@ def test_a_cancel_of_the_supervisor_never_commits(local: Table, code: int, writt
         assert process.stdout
         until(lambda: "begun" in str(process.stdout and process.stdout.readline()))
         os.kill(receipt["pid"], signal.SIGTERM)
-        said, _ = process.communicate(timeout=60)
+        said, _ = process.communicate(timeout=PATIENCE)
     finally:
         (local.folder / "go").touch()
-        process.communicate(timeout=60)
+        process.communicate(timeout=PATIENCE)
 
     assert process.returncode == (code or 128 + signal.SIGTERM), said
     assert local.commit("graceful") is None

@@ -418,7 +418,7 @@ class Play:
         """Return what it prints up to a text."""
         found = ""
         while not found.endswith(end):
-            ready, _, _ = select.select([self.output], [], [], 3 * PATIENCE)
+            ready, _, _ = select.select([self.output], [], [], PATIENCE)
             try:
                 piece = os.read(self.output, 1) if ready else b""
             except OSError:  # a terminal that nobody has open any more

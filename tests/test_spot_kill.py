@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.children import until
+from tests.children import PATIENCE, until
 from tests.entry import Done
 from tests.lab.aws import AwsLab, Call
 from tests.launches import MARK, Spot, kill_all
@@ -34,20 +34,19 @@ def spot(aws: AwsLab, tool: Path, tmp_path: Path) -> Spot:
 
 def crash(spot: Spot, operation: str, after: int, when: str, mark: Path) -> bool:
     """Run a launcher that dies before or after the effect of a call; return whether it did."""
-    begun, died = threading.Event(), threading.Event()
+    died = threading.Event()
 
     def die(_: Call) -> None:
-        begun.set()
         kill_all(mark)  # its last look comes after the launcher's end
         died.set()
 
-    spot.aws.fault(
+    fault = spot.aws.fault(
         "*", operation, "drop-before" if when == "before" else "drop-after",
         after=after, caller="launcher", **{when: die},
     )  # fmt: skip
     spot.run(EXECUTION_ID="once", **{MARK: str(mark)})
     spot.aws.heal()
-    return begun.is_set() and died.wait(60)
+    return fault.times == 0 and died.wait(PATIENCE)
 
 
 def recovered(spot: Spot) -> Done:
@@ -85,8 +84,7 @@ def test_a_launcher_that_dies_between_any_two_of_its_changes_is_recovered_from(
     assert len(points) >= 10
     for number, (operation, after, when) in enumerate([("*", 0, "before"), *points]):
         spot = Spot(aws, tool, tmp_path / f"{number}")
-        spot.uri = f"s3://{aws.bucket}/{number}"
-        spot.reopen()
+        spot.use(f"{number}")
         spot.table.stage("a")
         assert crash(spot, operation, after, when, tmp_path / f"{number}"), (operation, after)
         recovered(spot)

@@ -72,8 +72,7 @@ def test_a_reclaim_at_each_second_of_a_stage_ends_in_one_commit(
     for tenths in range(0, 60, 6):
         folder = tmp_path / str(tenths)
         spot = Spot(aws, tool, folder, attempts=2)
-        spot.uri = f"s3://{aws.bucket}/{tenths}"
-        spot.reopen()
+        spot.use(f"{tenths}")
         spot.table.stage("a", 'for i in 1 2 3 4 5; do echo $i; sleep 0.3; done; '
                          'echo a > "$ARTIFACTS_DIR/a.txt"')  # fmt: skip
         before = set(aws.instances)

@@ -49,7 +49,7 @@ def receipts(spot: Spot, stage: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize(
-    "notice", [3.0, *(pytest.param(none, marks=pytest.mark.slow) for none in (None, 0.5))]
+    "notice", [3.0, *(pytest.param(n, marks=pytest.mark.slow) for n in (None, 0.5))]
 )
 def test_a_reclaim_is_launched_again_in_another_pool_with_the_same_date_execution_and_code(
     spot: Spot, tmp_path: Path, notice: float | None

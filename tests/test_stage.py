@@ -11,7 +11,7 @@ import pytest
 
 from shim import record
 from shim.store import Store, open_store
-from tests.children import until
+from tests.children import PATIENCE, until
 from tests.stages import DATE, PREFIX, WAIT_FOR_GO, Table, publish, sha256
 
 ONE_ATTEMPT = re.compile(
@@ -47,7 +47,7 @@ def test_a_stage_goes_from_an_open_receipt_to_a_commit(table: Table) -> None:
         during = table.keys()
     finally:
         (table.folder / "go").touch()
-        said, _ = running.communicate(timeout=60)
+        said, _ = running.communicate(timeout=PATIENCE)
     assert running.returncode == 0, said
 
     assert receipt["state"] == "open"
@@ -222,7 +222,7 @@ def test_output_is_shown_as_it_is_written(local: Table) -> None:
         announced, shown = running.stdout.readline(), running.stdout.readline()
     finally:
         (local.folder / "go").touch()
-        running.communicate(timeout=60)
+        running.communicate(timeout=PATIENCE)
 
     assert "attempt" in announced
     assert (shown, running.returncode) == ("at once\n", 0)
@@ -237,7 +237,7 @@ def test_a_second_attempt_is_refused_while_the_first_one_runs(table: Table) -> N
         second = table.run("stage", "backtest", EXECUTION_ID="second")
     finally:
         (table.folder / "go").touch()
-        said, _ = running.communicate(timeout=60)
+        said, _ = running.communicate(timeout=PATIENCE)
 
     assert second.returncode == 75
     assert f"backtest at {DATE} is run by execution first on {os.uname().nodename}" in second.stderr
@@ -257,7 +257,7 @@ def test_a_superseded_attempt_ends_its_command_and_publishes_nothing(table: Tabl
         assert running.stdout
         until(lambda: "begun" in str(running.stdout and running.stdout.readline()))
         until(lambda: record.close_left(table.store, PREFIX, receipt, "t"))
-        said, _ = running.communicate(timeout=60)
+        said, _ = running.communicate(timeout=PATIENCE)
     finally:
         (table.folder / "go").touch()
         running.wait(30)

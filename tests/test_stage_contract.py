@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from shim.store import Store, open_store
-from tests.children import until
+from tests.children import PATIENCE, until
 from tests.stages import PREFIX, ROOT, Table, publish
 
 # As a program that talks to the store itself, with whatever client: prints nothing, needs no shim.
@@ -265,7 +265,7 @@ def test_without_a_folder_for_temporary_files_the_message_says_so(local: Table) 
     local.stage("backtest")
     patch = "import tempfile; tempfile.tempdir = '/nonexistent'"
     failed = local.start("stage", "backtest", patch=patch)
-    said, _ = failed.communicate(timeout=60)
+    said, _ = failed.communicate(timeout=PATIENCE)
 
     assert failed.returncode == 73
     assert "point TMPDIR elsewhere" in said

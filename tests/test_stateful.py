@@ -31,7 +31,7 @@ from hypothesis.stateful import (
 )
 
 from shim.store import open_store
-from tests.children import alive, children, until
+from tests.children import PATIENCE, alive, children, until
 from tests.entry import ENTRY
 from tests.interleavings import DATES, RECEIPT, WAITS, budget, last, plain, words
 from tests.lab.patches import patches
@@ -139,7 +139,7 @@ class Here(RuleBasedStateMachine):
                 with suppress(ProcessLookupError):
                     if entry.poll() is None:
                         os.kill(pid, signal.SIGKILL)
-            entry.communicate(timeout=60)
+            entry.communicate(timeout=PATIENCE)
         shutil.rmtree(self.folder)
 
     @initialize(run=runs, empty=one_in_four)
@@ -266,7 +266,7 @@ class Here(RuleBasedStateMachine):
         """Compare all that is in the store with the model."""
         there = {p: (self.root / p).read_bytes() for p in _walk(self.root)}
         wheres = {where for where, found in self.model.receipts.items() if found}
-        wheres |= {one.run.where for one in self.model.running}
+        wheres |= {one.run.where for one in (*self.model.running, *self.model.left)}
         for where in {*wheres, *self.model.files, *self.model.commits}:
             mine = {p for p in there if p.startswith(where.prefix)}
             inside = {p.removeprefix(where.prefix): there.pop(p) for p in mine}
@@ -290,7 +290,8 @@ class Here(RuleBasedStateMachine):
         for stage in STAGES:
             expected = Counter(self.model.receipts.get(where, {}).get(stage, []))
             expected[("open", None)] += sum(
-                (one.run.where, one.stage) == (where, stage) for one in self.model.running
+                (one.run.where, one.stage) == (where, stage)
+                for one in (*self.model.running, *self.model.left)
             )
             ends = [(r.get("outcome", r["state"]), r.get("code")) for r in receipts[stage].values()]
             assert Counter(ends) == +expected, (where, stage)
@@ -380,7 +381,7 @@ class Here(RuleBasedStateMachine):
 
     def _compare(self, run: Run, expected: Expected, entry: subprocess.Popen[str]) -> None:
         """Wait for a run's end and compare it with what was expected."""
-        out, err = entry.communicate(timeout=60)
+        out, err = entry.communicate(timeout=PATIENCE)
         self.started.remove(entry)
         said = f"{run}\n{out}\n{err}"
         assert entry.returncode == expected.code, f"not {expected}\n{said}"

@@ -62,8 +62,7 @@ class There(RuleBasedStateMachine):
         type(self).made += 1
         self.folder = self.base / f"{self.made}"
         self.spot = Spot(self.aws, self.tool, self.folder, attempts=2)
-        self.spot.uri = f"s3://{self.aws.bucket}/{self.made}"
-        self.spot.reopen()
+        self.spot.use(f"{self.made}")
         for stage in BOTH:
             self.spot.table.stage(stage, f'. "{self.folder}/$RUN_DATE/$STAGE"',
                                   produces=[PRODUCT[stage]], needs=NEEDS[stage],

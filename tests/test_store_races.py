@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from shim.store import ABSENT, Conflict, Store, open_store
+from tests.children import PATIENCE
 from tests.lab.files import MIB, file
 
 
@@ -37,7 +38,7 @@ def test_one_of_many_processes_wins(store: Store) -> None:
 
     for racer in racers:
         racer.start()
-    won = sorted(wins.get(timeout=60) for _ in range(5))
+    won = sorted(wins.get(timeout=PATIENCE) for _ in range(5))
     for racer in racers:
         racer.join(30)
         racer.close()

@@ -123,8 +123,7 @@ class World:
             old, _, new = bug["bootstrap"].partition(" => ")
             lab.change(old, new)
         self.spot = Spot(lab, tool, folder / "spot")
-        self.spot.uri = f"s3://{lab.bucket}/some $(touch pwned) prefix"
-        self.spot.reopen()
+        self.spot.use("some $(touch pwned) prefix")
         for stage, script in pipeline.scripts(folder, port).items():
             more: dict[str, Any] = {"needs": ["a"], "requires": ["a.txt"]} if stage == "b" else {}
             (self.spot.work / f"{stage}.sh").write_text(script)

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from shim import reclaim
+from shim import reclaim, recorded
 from shim.errors import RecordError, ShimError
 from shim.pipeline import RESERVED
 from shim.plan import Plan, StagePlan
@@ -68,8 +68,9 @@ class Checkpoint:
             return
         try:
             self._restore()
-        except (ShimError, Missing, Conflict, OSError, ValueError, TypeError, KeyError) as error:
-            self._tell(f"its checkpoint cannot be used, so it starts without ({error})")
+        except (ShimError, Missing, Conflict, OSError, ValueError) as error:
+            where = self._store.uri_of(self._prefix + MANIFEST)
+            self._tell(f"its checkpoint {where} cannot be used, so it starts without ({error})")
             shutil.rmtree(self.folder, ignore_errors=True)
             self.folder.mkdir(mode=0o700, exist_ok=True)
             self._saved, self._seen = {}, {}
@@ -121,7 +122,11 @@ class Checkpoint:
         if found is None:
             return
         self._etag = found[1].etag
-        files = {name: Saved(**row) for name, row in json.loads(found[0])["files"].items()}
+        read = recorded.read(self._store, self._prefix + MANIFEST, found[0], recorded.Manifest)
+        files = {
+            name: Saved(row["size"], row["sha256"], row["executable"])
+            for name, row in read["files"].items()
+        }
         for name, saved in files.items():
             target = self.folder / _inside(name)
             target.parent.mkdir(parents=True, exist_ok=True)

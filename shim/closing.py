@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from shim.errors import printable
+
 HEAD = ("launch", "instance", "pool", "USD/h", "seconds", "cost", "outcome")
 
 
@@ -51,7 +53,7 @@ def table(rows: Sequence[Row]) -> str:
     """Return the rows under a heading, or nothing when there are none."""
     if not rows:
         return ""
-    cells = [HEAD, *(_cells(row) for row in rows)]
+    cells = [HEAD, *(tuple(map(printable, _cells(row))) for row in rows)]
     widths = [max(len(line[column]) for line in cells) for column in range(len(HEAD))]
     lines = ("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) for line in cells)
     return "".join(f"{line.rstrip()}\n" for line in lines)

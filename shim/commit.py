@@ -7,12 +7,12 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 from shim.errors import BusyError, PreflightError, shown
 from shim.pipeline import NAME, RESERVED, artifact_problem
 from shim.store import ABSENT, Conflict, Missing, Store
-from shim.typed import build
+from shim.typed import build, check, document
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,13 @@ class Artifact:
     size: int
     sha256: str
     etag: str
+
+
+class Parts(TypedDict):
+    """Those fields of a commit that hold others; all must be as they are declared in Commit."""
+
+    artifacts: dict[str, dict[str, Any]]
+    built_on: dict[str, str | None]
 
 
 @dataclass(frozen=True)
@@ -65,8 +72,8 @@ def read(store: Store, prefix: str, stage: str) -> Commit | None:
     try:
         commit = _parsed(body, there.etag)
         wrong = commit.stage != stage and f"it is of {shown(commit.stage)}"
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        wrong = str(error) or repr(error)
+    except (ValueError, TypeError) as error:
+        wrong = str(error)
     if wrong:
         raise PreflightError(
             f"{store.uri_of(key(prefix, stage))} is not a commit ({wrong})",
@@ -76,13 +83,16 @@ def read(store: Store, prefix: str, stage: str) -> Commit | None:
 
 
 def _parsed(body: bytes, etag: str) -> Commit:
-    """Return the commit in a text. Raises what a text that is none leads to."""
-    values: dict[str, Any] = json.loads(body)
+    """Return the commit in a text. Raises ValueError, TypeError for a text that is none."""
+    values = document(body)
+    check(Parts, values)
     artifacts = {path: build(Artifact, row) for path, row in values.pop("artifacts").items()}
-    for path in artifacts:
+    for path, artifact in artifacts.items():
         if problem := artifact_problem(path):
             raise ValueError(f"{shown(path)} {problem}")
-    built_on = dict(values.pop("built_on").items())
+        if artifact.size < 0:
+            raise ValueError(f"{shown(path)} has {artifact.size} bytes")
+    built_on = values.pop("built_on")
     for name in built_on:
         if not NAME.fullmatch(name):
             raise ValueError(f"{shown(name)} is no stage")

@@ -49,6 +49,10 @@ class RecordError(ShimError):
     code = 73
 
 
+class UnreadableError(RecordError):
+    """A record that others wrote does not hold what it must."""
+
+
 class BusyError(ShimError):
     """Another attempt or execution owns the stage; the same command may be tried again."""
 
@@ -71,6 +75,14 @@ def shown(value: object, limit: int = 120) -> str:
     """Return a value as it may stand in a message: quoted, escaped, at most `limit` characters."""
     text = ascii(value) if isinstance(value, str) else str(value)
     return text if len(text) <= limit else f"{text[: limit - 3]}..."
+
+
+def printable(text: str) -> str:
+    """Return a text as one line that no terminal obeys: what cannot be printed is escaped.
+
+    That is control characters with line ends, what turns the direction of writing, and surrogates.
+    """
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

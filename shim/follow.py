@@ -6,17 +6,16 @@ No connection goes to the instance: everything is read from the store and from E
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
-from shim import clock
+from shim import clock, recorded
 from shim.ec2 import GONE, REGISTERED, Ec2, Instance
-from shim.errors import AccessError, PreflightError, RecordError
+from shim.errors import AccessError, PreflightError, RecordError, UnreadableError
 from shim.launch import LOG_SLUG, Record
 from shim.plan import Plan
-from shim.store import Missing, Store
+from shim.store import Missing, Store, key_problem
 
 POLL = 3.0  # seconds between two looks at the record and the log
 LOOK = 15.0  # seconds between two questions to EC2
@@ -69,11 +68,13 @@ class Follower:
         self._looked = float("-inf")
         self._away: float | None = None  # since when something has not answered
         self._ends = ends
+        self._read = False  # whether the record could be read once
 
     def end(self) -> End:
         """Return how the launch ended, once it has.
 
-        Raises the last error when the store or EC2 did not answer for OUTAGE seconds.
+        Raises the last error when the store or EC2 did not answer for OUTAGE seconds, and at once
+        UnreadableError for a record that nobody can follow.
         """
         while True:
             try:
@@ -83,6 +84,8 @@ class Follower:
                     self._tell("the store and EC2 answer again")
                 self._away = None
             except (AccessError, PreflightError, RecordError) as error:
+                if isinstance(error, UnreadableError) and not self._read:
+                    raise  # it was one before this began
                 now = time.monotonic()
                 if self._away is None:
                     self._tell(f"{error}; following goes on")
@@ -93,15 +96,21 @@ class Follower:
 
     def _look(self) -> End | None:
         values = self._record.load()
+        if values["state"] == "closed":
+            self._log(values)
+            return _closed(values)
         if self._ends is None:
+            if "deadline" not in values:
+                raise recorded.unreadable(self._record.uri, "deadline is missing")
             left = datetime.fromisoformat(values["deadline"]) - clock.utc_now()
             self._ends = time.monotonic() + left.total_seconds()
+        self._read = True
         self._log(values)
-        if values["state"] == "closed":
-            return _closed(values)
         if time.monotonic() - self._looked < LOOK:
             return None
-        instance = self._ec2.instance(values["instance"])
+        if not (name := values.get("instance")):  # its launcher is about to ask for one, or is gone
+            return self._overdue()
+        instance = self._ec2.instance(name)
         self._looked = time.monotonic()
         self._say_state(values, instance)
         young = self._looked - self._began < REGISTERED
@@ -112,22 +121,25 @@ class Follower:
             return _closed(values) if values["state"] == "closed" else _gone(instance, overdue)
         if instance.state == "shutting-down":
             self._looked = float("-inf")  # its end is near
-        if time.monotonic() < self._ends + OVERDUE:
+        return self._overdue()
+
+    def _overdue(self) -> End | None:
+        if self._ends is None or time.monotonic() < self._ends + OVERDUE:
             return None
         return End("timed out", 124, "it ran past its deadline")
 
-    def _say_state(self, values: Mapping[str, Any], instance: Instance) -> None:
+    def _say_state(self, values: recorded.Launch, instance: Instance) -> None:
         state = instance.state
         if state == "running":
             state = "running its stages" if values.get("booted") else "booting"
         if state not in (self._state, "missing"):
             self._state = state
-            self._tell(f"{values['instance']} is {state}")
+            self._tell(f"{instance.id} is {state}")
 
-    def _log(self, values: Mapping[str, Any]) -> None:
+    def _log(self, values: recorded.Launch) -> None:
         """Show what the log has got since the last look."""
         key = values.get("log")
-        if not key:
+        if not key or key_problem(key):
             return
         try:
             for piece in self._store.pieces(key, start=self._shown):
@@ -142,9 +154,10 @@ def bootstrap_log(plan: Plan, instance: str) -> str:
     return f"{plan.logs_prefix}{LOG_SLUG}/{plan.run_date}/{instance}-bootstrap.log"
 
 
-def _closed(values: Mapping[str, Any]) -> End:
+def _closed(values: recorded.Launch) -> End:
     code = values.get("code")
-    return End(values["outcome"], LOST if code is None else code, values.get("error") or "")
+    outcome = values.get("outcome") or "closed"
+    return End(outcome, LOST if code is None else code, values.get("error") or "")
 
 
 def _gone(instance: Instance, overdue: bool) -> End:

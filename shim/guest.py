@@ -19,10 +19,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path, PurePosixPath
-from typing import Any
 
-from shim import clock, launch, reclaim
-from shim.errors import BusyError, ShimError
+from shim import clock, launch, reclaim, recorded
+from shim.errors import BusyError, RecordError, ShimError, UsageError, shown
 from shim.imds import Imds, Notice, UnreachableError
 from shim.launch import LOG_SLUG, Record
 from shim.plan import Plan
@@ -54,30 +53,47 @@ def run(record_file: Path, log: Path, entry: Sequence[str] | None = None) -> int
 
     `entry` replaces the entry's command line, for tests. Raises ShimError.
     """
-    values = json.loads(record_file.read_text())
-    plan = Plan.from_json(json.dumps(values["plan"]))
-    record = Record(open_store(plan.store), launch.key(plan.run_prefix, values["launch"]))
+    told, plan, store = _work(record_file)
+    record = Record(store, launch.key(plan.run_prefix, told["launch"]))
     values = record.load()
     if values["state"] == "closed":
         say(f"the launch is over already: {values.get('outcome')}")
         return 0
     with tempfile.TemporaryDirectory(prefix="spot_backtest.") as folder:
-        return _Guest(plan, values, record, log, Path(folder), entry).run()
+        return _Guest(plan, told, values, record, log, Path(folder), entry).run()
+
+
+def _work(record_file: Path) -> tuple[recorded.Work, Plan, Store]:
+    """Return what a launch record tells an instance. Raises RecordError, UnreadableError."""
+    where = str(record_file)
+    try:
+        body = record_file.read_bytes()
+    except OSError as error:
+        raise RecordError(f"cannot read {where} ({error.strerror})", "see its path") from error
+    told = recorded.read_text(where, body, recorded.Work)
+    if len(PurePosixPath(told["entry"]).parts) > len(ROOT.parents):
+        raise recorded.unreadable(where, f"entry is {shown(told['entry'])}, which is not here")
+    try:
+        plan = Plan.from_json(json.dumps(told["plan"]))
+        return told, plan, open_store(plan.store)
+    except UsageError as error:
+        raise recorded.unreadable(where, error.message) from error
 
 
 class _Guest:
     def __init__(
         self,
         plan: Plan,
-        values: Mapping[str, Any],
+        told: recorded.Work,
+        values: recorded.Launch,
         record: Record,
         log: Path,
         folder: Path,
         entry: Sequence[str] | None,
     ) -> None:
-        self.plan, self.values, self.record, self.log = plan, values, record, log
+        self.plan, self.told, self.record, self.log = plan, told, record, log
         self.marker = folder / "reclaim"
-        (folder / "plan.json").write_text(_here(plan, values).to_json())
+        (folder / "plan.json").write_text(_here(plan, told).to_json())
         self.entry = entry or [
             "bash",
             str(ROOT / "spot_backtest.sh"),
@@ -124,8 +140,8 @@ class _Guest:
             **os.environ,
             "RUN_DATE": self.plan.run_date,
             "EXECUTION_ID": self.plan.execution_id,
-            "SPOT_PIPELINE": _here(self.plan, self.values).pipeline,
-            reclaim.LAUNCH: self.values["launch"],
+            "SPOT_PIPELINE": _here(self.plan, self.told).pipeline,
+            reclaim.LAUNCH: self.told["launch"],
             reclaim.NOTICE: str(self.marker),
         }
 
@@ -213,7 +229,7 @@ class _Guest:
             outcome, code = "reclaimed", reclaim.CODE
             why = f"EC2 announced: {self.notice.action} at {clock.iso(self.notice.at)}"
         elif code and self.stopped is not None:
-            late = clock.utc_now() >= datetime.fromisoformat(self.values["deadline"])
+            late = clock.utc_now() >= datetime.fromisoformat(self.told["deadline"])
             outcome, why = ("timed out" if late else "ended"), "the instance was shut down"
         until = time.monotonic() + CLOSING
         while True:
@@ -236,7 +252,7 @@ class _Guest:
             store.put(self.key, self.log)
 
 
-def _here(plan: Plan, values: Mapping[str, Any]) -> Plan:
+def _here(plan: Plan, values: recorded.Work) -> Plan:
     """Return the plan for this instance: the same, in the unpacked code."""
     inside = len(PurePosixPath(values["entry"]).parts)
     root = ROOT.parents[inside - 1] / values["root"]

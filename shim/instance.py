@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -208,7 +208,7 @@ class OneLaunch:
             self._terminate(end)
         except ShimError as error:
             say(f"an instance of {self.uri} may be left ({error}); ./spot_backtest.sh reap ends it")
-        values = self._there.values
+        values: Mapping[str, Any] = self._there.values
         try:
             price = self._seen.load().get("price")
             details = {

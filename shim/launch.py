@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
-from shim import clock, liveness, record
-from shim.errors import BusyError, PreflightError
+from shim import clock, liveness, record, recorded, silence
+from shim.errors import BusyError, PreflightError, UnreadableError
 from shim.pipeline import RESERVED
-from shim.record import SILENT, Receipt
+from shim.record import HEARTBEAT, SILENT, Receipt
 from shim.store import Conflict, Object, Store
 
 FOLDER = "_launches"  # no stage's name starts with an underscore
@@ -49,8 +50,13 @@ class Record:
     def __init__(self, store: Store, key: str) -> None:
         self.store, self.key = store, key
 
-    def load(self) -> dict[str, Any]:
-        """Return the values. Raises PreflightError if there is none."""
+    @property
+    def uri(self) -> str:
+        """Its address in the store."""
+        return self.store.uri_of(self.key)
+
+    def load(self) -> recorded.Launch:
+        """Return the values. Raises PreflightError if there is none, UnreadableError."""
         return self._load()[0]
 
     def abandoned(self) -> str:
@@ -65,21 +71,21 @@ class Record:
             return ""
         return "its launcher is gone" if gone(self.store, values, there) else ""
 
-    def update(self, **changes: Any) -> dict[str, Any]:
-        """Change some values and return all. Raises BusyError if the record is closed."""
+    def update(self, **changes: Any) -> None:
+        """Change some values. Raises BusyError if the record is closed."""
         while True:
             values, there = self._load()
             if values.get("state") == "closed":
                 raise BusyError(
-                    f"{self.store.uri_of(self.key)} is closed: {values.get('outcome')}",
+                    f"{self.uri} is closed: {values.get('outcome')}",
                     "the launch has ended; start another",
                 )
-            values |= changes
+            body = json.dumps({**values, **changes}, indent=1).encode()
             try:
-                self.store.put(self.key, json.dumps(values, indent=1).encode(), there.etag)
+                self.store.put(self.key, body, there.etag)
             except Conflict:
                 continue
-            return values
+            return
 
     def amend(self, **details: Any) -> None:
         """Add to a closed record what only the launcher knows: how long it was, and its cost."""
@@ -97,40 +103,70 @@ class Record:
             return False
         return True
 
-    def _load(self) -> tuple[dict[str, Any], Object]:
+    def _load(self) -> tuple[recorded.Launch, Object]:
         found = self.store.read(self.key)
         if found is None:
-            raise PreflightError(
-                f"there is no launch record {self.store.uri_of(self.key)}", "was it deleted?"
-            )
-        return record.parsed(self.store, self.key, found[0]), found[1]
+            raise PreflightError(f"there is no launch record {self.uri}", "was it deleted?")
+        return recorded.read(self.store, self.key, found[0], recorded.Launch), found[1]
 
 
 def gone(store: Store, values: Mapping[str, Any], there: Object) -> bool:
-    """Return whether the launcher of an open record is dead, or was silent too long."""
-    silent = (store.now() - there.modified).total_seconds() >= SILENT
-    return silent or liveness.proven_dead(values)
+    """Return whether the launcher of an open record is dead, or was silent too long.
 
-
-def open_launches(store: Store, prefix: str) -> Iterator[tuple[Record, dict[str, Any], bool]]:
-    """Return each open record of a run date, its values, and whether its launcher lives.
-
-    A launcher that left the instance to itself counts as dead.
+    One whose date is in the future is waited for: see shim.silence.
     """
-    for there in store.list(folder(prefix)):
-        found = Record(store, there.key)
-        values = found.load()
-        if values.get("state") != "open":
+    age = silence.age(store, there)
+    if age >= SILENT or liveness.proven_dead(values):
+        return True
+    return age < -silence.SKEW and silence.stays(store, there.key, there, there, HEARTBEAT)
+
+
+@dataclass(frozen=True)
+class Found:
+    """A launch record of a run date that is not known to be closed.
+
+    `lives` says whether its launcher does; one that left the instance to itself counts as dead.
+    `problem` is why the record cannot be read; it has no `values` then.
+    """
+
+    record: Record
+    values: recorded.Launch | None
+    lives: bool
+    problem: UnreadableError | None = None
+
+
+def records(store: Store, prefix: str) -> Iterator[Record]:
+    """Return every launch record of a run date."""
+    for there in list(store.list(folder(prefix))):
+        name = there.key.removeprefix(folder(prefix))
+        if "/" not in name and name.endswith(".json"):
+            yield Record(store, there.key)
+
+
+def open_launches(store: Store, prefix: str) -> Iterator[Found]:
+    """Return each record of a run date that is open, or cannot be read."""
+    for there in records(store, prefix):
+        found = store.read(there.key)
+        if found is None:
             continue
-        yield found, values, not (values.get("detached") or gone(store, values, there))
+        try:
+            values = recorded.read(store, there.key, found[0], recorded.Launch)
+        except UnreadableError as error:
+            age = silence.age(store, found[1])
+            yield Found(there, None, not silence.silent(age, SILENT), error)
+            continue
+        if values["state"] == "open":
+            lives = not (values.get("detached") or gone(store, values, found[1]))
+            yield Found(there, values, lives)
 
 
 def close_attempts(store: Store, prefix: str, launch: str, why: str) -> None:
     """Close the receipts that a launch that is over has left open, so that none waits for them."""
     key = record.claim_key(prefix)
     found = store.read(key)
-    claim = record.parsed(store, key, found[0]) if found else {}
-    for entry in record.claimed(claim).values():
-        if entry.get("launch") == launch:
-            while not record.close_left(store, prefix, entry, why):
+    if found is None:
+        return
+    for entry in recorded.claimed(recorded.read(store, key, found[0], recorded.Claim)):
+        if entry.attempt and entry.known.get("launch") == launch:
+            while not record.close_left(store, prefix, entry.known, why):
                 pass  # a last write of the instance was under way

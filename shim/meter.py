@@ -8,6 +8,7 @@ from collections.abc import Callable
 import click
 
 from shim.artifacts import Found, Meter
+from shim.errors import printable
 from shim.store import Progress
 
 
@@ -19,7 +20,9 @@ def meter(check: Callable[[], None], tell: Callable[[str], None], quiet: bool) -
         return lambda _count: check()
 
     def bar(one: Found) -> Progress:
-        shown = click.progressbar(length=one.size, label=f"  {one.path}", file=sys.stderr)
+        shown = click.progressbar(
+            length=one.size, label=f"  {printable(one.path)}", file=sys.stderr
+        )
         shown.render_progress()
 
         def advance(count: int) -> None:

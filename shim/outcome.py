@@ -8,6 +8,7 @@ from pathlib import Path
 
 from shim import reclaim
 from shim.detach import signal_name
+from shim.errors import printable
 from shim.process import Ended
 
 
@@ -23,7 +24,8 @@ class Result:
         """Write it as three lines to a file, for the entry."""
         if report:
             with suppress(OSError):  # the closing table then says less; the status stays
-                report.write_text(f"{self.outcome}\n{self.seconds:.0f}\n{self.log}\n")
+                lines = (self.outcome, f"{self.seconds:.0f}", self.log)
+                report.write_text("".join(f"{printable(line)}\n" for line in lines))
 
 
 def of(ended: Ended, stopped: bool) -> tuple[str, int]:

@@ -6,7 +6,7 @@ import os
 import sys
 from contextlib import suppress
 
-from shim.errors import RecordError
+from shim.errors import RecordError, printable
 
 PROGRAM = "spot_backtest"
 # SSM reads 137 as a timeout and 194 as "reboot the host and run the script again":
@@ -33,9 +33,8 @@ def print_result(text: str, end: str = "\n") -> None:
 
 def say(text: str) -> None:
     """Print one line for a person on stderr; what cannot be printed is escaped."""
-    line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
     with suppress(OSError):  # a stderr that is full or gone changes no exit code
-        print(f"{PROGRAM}: {line}", file=sys.stderr, flush=True)
+        print(f"{PROGRAM}: {printable(text)}", file=sys.stderr, flush=True)
 
 
 def for_ssm(code: int) -> int:

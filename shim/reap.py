@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
-from shim import launch
+from shim import launch, recorded
 from shim.ec2 import Ec2, Instance
 from shim.errors import BusyError, PreflightError, ShimError
 from shim.launch import Record
 from shim.pipeline import RESERVED
 from shim.plan import PREFIX, Plan
+from shim.sinks import say
 from shim.store import Store, open_store
 
 ENDING = 300.0  # seconds for which a launch waits until an earlier instance is gone
@@ -72,27 +72,44 @@ class Left:
     """An open launch that nobody looks after: its record and what that says."""
 
     record: Record
-    values: Mapping[str, Any]
+    values: recorded.Launch
 
 
 def left(store: Store, ec2: Ec2, plan: Plan) -> tuple[Left, ...]:
     """Return what earlier launches of the planned stages at this date have left.
 
-    Raises BusyError if one of them is at work.
+    Raises BusyError if one of them is at work, UnreadableError if that cannot be known.
     """
-    found = []
-    for there, values, launcher_lives in launch.open_launches(store, plan.run_prefix):
-        if not {stage.name for stage in plan.planned}.intersection(values.get("stages", [])):
+    left_over = []
+    for found in launch.open_launches(store, plan.run_prefix):
+        there, values = found.record, found.values
+        if values is None:
+            _pass_over(found, ec2)
             continue
-        if launcher_lives or (values.get("detached") and ec2.launched(store.uri_of(there.key))):
+        stages = values.get("stages") or []
+        if not {stage.name for stage in plan.planned}.intersection(stages):
+            continue
+        if found.lives or (values.get("detached") and ec2.launched(there.uri)):
             raise BusyError(
-                f"{' '.join(values['stages'])} at {plan.run_date} is run by execution "
+                f"{' '.join(stages)} at {plan.run_date} is run by execution "
                 f"{values.get('execution_id')}, launched by {values.get('host')} "
                 f"{values.get('opened')} on {values.get('instance') or 'an instance to come'}",
-                f"follow it: ./spot_backtest.sh follow {store.uri_of(there.key)}",
+                f"follow it: ./spot_backtest.sh follow {there.uri}",
             )
-        found.append(Left(there, values))
-    return tuple(found)
+        left_over.append(Left(there, values))
+    return tuple(left_over)
+
+
+def _pass_over(found: launch.Found, ec2: Ec2) -> None:
+    """Go on without a record that cannot be read: nobody writes it and no instance is its.
+
+    Raises its UnreadableError otherwise.
+    """
+    if found.problem is None:
+        return
+    if found.lives or ec2.launched(found.record.uri):
+        raise found.problem
+    say(f"{found.problem.message}; nobody writes it and no instance is its, so it is passed over")
 
 
 def clear(
@@ -106,8 +123,8 @@ def clear(
     Raises BusyError if an instance does not end, for it could write beside its successor.
     """
     for there in found:
-        store, values = there.record.store, there.values
-        marked = ec2.launched(store.uri_of(there.record.key))
+        values = there.values
+        marked = ec2.launched(there.record.uri)
         instances = {instance.id for instance in marked} | {values.get("instance")}
         end(ec2, sorted(filter(None, instances)), tell, wait, f"left over from {values['launch']}")
         _close(there.record, "lost", "its launcher is gone")

@@ -10,34 +10,29 @@ import json
 import secrets
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
-from shim import clock, commit, liveness, reclaim
-from shim.errors import BusyError, RecordError, ShimError
-from shim.pipeline import RESERVED
+from shim import clock, commit, liveness, reclaim, recorded, silence
+from shim.errors import BusyError, RecordError, ShimError, UnreadableError
 from shim.plan import Plan
+from shim.recorded import Claimed, parsed
+from shim.recorded import claim_key as claim_key  # the keys, for who reads what is written here
+from shim.recorded import receipt_key as receipt_key
+from shim.sinks import say
 from shim.store import ABSENT, Conflict, Expect, Object, Store
 
 HEARTBEAT = 30.0  # seconds between two writes of an open receipt
 SILENT = 180.0  # seconds of the store's clock after which an attempt is dead
+NO_CLAIM: recorded.Claim = {"open": {}}
 TRIES = 50  # at the claim; each loss means that somebody else got it
 
 
 def attempt_id(now: datetime) -> str:
     """Return the id of an attempt: its start and four random hex digits."""
     return f"{clock.compact(now)}-{secrets.token_hex(2)}"
-
-
-def receipt_key(prefix: str, stage: str, attempt: str) -> str:
-    """Return the key of a receipt under a run prefix."""
-    return f"{prefix}{RESERVED}/{stage}/{attempt}.json"
-
-
-def claim_key(prefix: str) -> str:
-    """Return the key of a run date's claim; no stage's name starts with an underscore."""
-    return f"{prefix}{RESERVED}/_claim.json"
 
 
 class Receipt:
@@ -106,8 +101,10 @@ class Receipt:
         A write that failed here may have reached the store, and a receipt may have been deleted.
         """
         found = self.store.read(self._key)
-        there = parsed(self.store, self._key, found[0]) if found else self.values
-        if there.get("state") != "open" and there != values:
+        there = self.values
+        with suppress(UnreadableError):  # nobody has closed it so: what it was is written again
+            there = parsed(self.store, self._key, found[0]) if found else there
+        if there["state"] == "closed" and there != values:
             self.values = there
             self.superseded.set()
             raise self._superseded() from conflict
@@ -164,12 +161,6 @@ def identity(plan: Plan, stage: str, attempt: str) -> dict[str, Any]:
     }
 
 
-def claimed(claim: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return, by stage, the identity of each attempt that a claim has, and who runs it."""
-    about = {"run_date": claim.get("run_date")}
-    return {stage: {"stage": stage, **about, **who} for stage, who in claim.get("open", {}).items()}
-
-
 def close_left(
     store: Store, prefix: str, known: Mapping[str, Any], why: str, **details: Any
 ) -> bool:
@@ -181,7 +172,11 @@ def close_left(
     """
     key = receipt_key(prefix, known["stage"], known["attempt"])
     found = store.read(key)
-    values = parsed(store, key, found[0]) if found else dict(known)
+    values = dict(known)
+    try:
+        values = parsed(store, key, found[0]) if found else values
+    except UnreadableError as error:
+        why = f"{why}; what stood here could not be read: {error.message}"
     if values.get("state") == "closed":
         return True
     made = commit.read(store, prefix, known["stage"])
@@ -197,26 +192,20 @@ def close_left(
 
 
 def _claim(store: Store, plan: Plan, stage: str, mine: Mapping[str, Any]) -> None:
-    """Enter the attempt into the run date's claim. Raises BusyError."""
+    """Enter the attempt into the run date's claim. Raises BusyError, UnreadableError."""
     key = claim_key(plan.run_prefix)
     for _ in range(TRIES):
         found = store.read(key)
-        claim = parsed(store, key, found[0]) if found else {}
+        claim = recorded.read(store, key, found[0], recorded.Claim) if found else NO_CLAIM
         others = _open_attempts(store, plan, claim, found and found[1])
         if others is None:
             continue
-        if others.get(stage, {}).get("attempt") == mine["attempt"]:
+        if any(o.stage == stage and o.attempt == mine["attempt"] for o in others):
             return  # it was written, and the answer was lost
-        for name, other in others.items():
-            if name == stage or other.get("execution_id") != plan.execution_id:
-                raise BusyError(
-                    f"{name} at {plan.run_date} is run by execution {other.get('execution_id')} "
-                    f"on {other.get('host')} since {other.get('opened')} "
-                    f"(attempt {other.get('attempt')})",
-                    "wait for its end and run the same command with the same date again",
-                )
+        _refuse(store, plan, stage, others)
         entry = {k: v for k, v in mine.items() if k not in ("stage", "run_date", "state")}
-        body = _json({"run_date": plan.run_date, "open": {**others, stage: entry}})
+        still = {other.stage: claim["open"][other.stage] for other in others}
+        body = _json({**claim, "run_date": plan.run_date, "open": {**still, stage: entry}})
         try:
             store.put(key, body, found[1].etag if found else ABSENT)
         except Conflict:
@@ -228,42 +217,77 @@ def _claim(store: Store, plan: Plan, stage: str, mine: Mapping[str, Any]) -> Non
     )
 
 
+def _refuse(store: Store, plan: Plan, stage: str, others: Iterable[Claimed]) -> None:
+    """Raise if an attempt that may be alive keeps this one out: who, where, since when."""
+    for other in sorted(others, key=lambda one: bool(one.problem)):  # who is known comes first
+        if other.problem:
+            raise recorded.unreadable(
+                store.uri_of(claim_key(plan.run_prefix)),
+                f"{other.problem}; an attempt may be alive until it is silent for {SILENT:.0f} s",
+            )
+        known = other.known
+        if other.stage == stage or known.get("execution_id") != plan.execution_id:
+            raise BusyError(
+                f"{other.stage} at {plan.run_date} is run by execution {known.get('execution_id')} "
+                f"on {known.get('host')} since {known.get('opened')} (attempt {other.attempt})",
+                "wait for its end and run the same command with the same date again",
+            )
+
+
 def _open_attempts(
-    store: Store, plan: Plan, claim: Mapping[str, Any], there: Object | None
-) -> dict[str, Any] | None:
-    """Return the claim's entries of attempts that are alive; None to look again.
+    store: Store, plan: Plan, claim: recorded.Claim, there: Object | None
+) -> list[Claimed] | None:
+    """Return the claim's entries of attempts that may be alive; None to look again.
 
     The receipts of dead ones are closed.
     """
-    alive = {}
-    for stage, entry in claimed(claim).items():
-        key = receipt_key(plan.run_prefix, stage, entry["attempt"])
-        found = store.read(key)
-        if found and parsed(store, key, found[0]).get("state") == "closed":
-            continue
-        now = store.now()
-        last = found[1].modified if found else there.modified if there else now
-        silent = (now - last).total_seconds()
-        gone = liveness.proven_dead(entry)
-        if silent < SILENT and not gone:
-            alive[stage] = claim["open"][stage]
-            continue
-        why = "its process is gone" if gone else f"it was silent for {silent:.0f} s"
-        if not close_left(store, plan.run_prefix, entry, why):
+    alive = []
+    for entry in recorded.claimed(claim):
+        why = _dead(store, plan, entry, there)
+        if why is None:
+            alive.append(entry)
+        elif why and entry.attempt is None:
+            say(f"{store.uri_of(claim_key(plan.run_prefix))}: left out what nobody can read: "
+                f"{entry.problem}")  # fmt: skip
+        elif why and not close_left(store, plan.run_prefix, entry.known, why):
             return None
     return alive
 
 
+def _dead(store: Store, plan: Plan, entry: Claimed, there: Object | None) -> str | None:
+    """Return why an attempt is over, an empty text where it is closed; None if it may be alive.
+
+    Raises UnreadableError for a receipt that does not tell, while its attempt may live.
+    """
+    key, found, wrong = claim_key(plan.run_prefix), None, None
+    if entry.attempt is not None:
+        key = receipt_key(plan.run_prefix, entry.stage, entry.attempt)
+        found = store.read(key)
+        try:
+            if found and parsed(store, key, found[0])["state"] == "closed":
+                return ""
+        except UnreadableError as error:
+            wrong = error
+    if liveness.proven_dead(entry.known):
+        return "its process is gone"
+    last = found[1] if found else there
+    if last is None:
+        return None
+    silent = silence.age(store, last)
+    if silent >= SILENT:
+        return f"it was silent for {silent:.0f} s"
+    if silent < -silence.SKEW:
+        seen = last if entry.attempt is None else found and found[1]
+        if silence.stays(store, key, seen, last, HEARTBEAT):
+            return f"it was silent, and dated {-silent:.0f} s in the future"
+        found = store.read(key) if entry.attempt is not None else None
+        if found and parsed(store, key, found[0])["state"] == "closed":
+            return ""
+        return None
+    if wrong:
+        raise wrong
+    return None
+
+
 def _json(values: Mapping[str, Any]) -> bytes:
     return json.dumps(values, indent=1).encode()
-
-
-def parsed(store: Store, key: str, body: bytes) -> dict[str, Any]:
-    """Return a record's values. Raises RecordError."""
-    try:
-        values = json.loads(body)
-    except ValueError as error:
-        raise RecordError(f"{store.uri_of(key)} is not JSON ({error})", "move it away") from error
-    if not isinstance(values, dict):
-        raise RecordError(f"{store.uri_of(key)} is not a JSON object", "move it away")
-    return values

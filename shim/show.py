@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 
+from shim.errors import printable
 from shim.plan import Plan
 
 
@@ -21,7 +22,7 @@ def described(plan: Plan) -> str:
     for stage in plan.planned:
         lines.append(f"  {stage.name:<10} {shlex.join(stage.command)}  [{stage.timeout} s]")
     lines += [f"  {stage.name:<10} skipped: {stage.skipped}" for stage in plan.skipped]
-    return "\n".join(lines)
+    return "\n".join(map(printable, lines))
 
 
 def pairs(plan: Plan) -> list[tuple[str, str]]:
@@ -42,4 +43,5 @@ def pairs(plan: Plan) -> list[tuple[str, str]]:
     found += [("notice", f"{s.name} is skipped: {s.skipped}") for s in plan.skipped]
     if not plan.planned:
         found.append(("notice", "no stage is left to run"))
+    found = [(name, printable(text) if name == "notice" else text) for name, text in found]
     return found + [("stage", stage.name) for stage in plan.planned]

@@ -12,6 +12,8 @@ import threading
 import time
 from pathlib import Path
 
+from shim.errors import printable
+
 PIPE_SIZE = 1 << 20
 CHUNK = 1 << 18
 RETRY = 0.2  # seconds between tries to write to a log that cannot be written
@@ -20,10 +22,12 @@ RETRY = 0.2  # seconds between tries to write to a log that cannot be written
 def say(text: str, patience: float = 1.0) -> None:
     """Write one line for a person to stderr, or drop it if stderr takes nothing for `patience` s.
 
+    What cannot be printed is escaped: parts of it may come from records or from AWS.
+
     A line below PIPE_BUF bytes does not block once poll reports room (pipe(7)), so a stuck reader
     of stderr cannot hold up a command.
     """
-    line = f"spot_backtest: {text}\n".encode(errors="backslashreplace")[:4096]
+    line = f"spot_backtest: {printable(text)}\n".encode(errors="backslashreplace")[:4096]
     with contextlib.suppress(OSError):  # stderr is gone: there is nowhere to say so
         poller = select.poll()
         poller.register(2, select.POLLOUT)

@@ -19,7 +19,7 @@ from shim.bundle import Bundle
 from shim.closing import Row
 from shim.detach import FRONT_DIED, Lifeline, detached
 from shim.ec2 import REGISTERED, Ec2
-from shim.errors import PipelineError, ShimError
+from shim.errors import PipelineError, ShimError, printable
 from shim.fleet import Pool
 from shim.instance import Context, OneLaunch
 from shim.launch import Record
@@ -171,7 +171,7 @@ class _Launcher:
         for row in spot_preflight.prices(self.plan, self.ec2, clock.utc_now()):
             price = "no price" if row.price is None else f"{row.price:.4f} USD/h"
             name = f"{row.pool.type:<16} {row.pool.subnet or '-':<26} {row.zone:<16}"
-            self._print(f"{name} {price}\n")
+            self._print(f"{printable(name)} {price}\n")
         self._tell("EC2 would accept the request; nothing is launched (--dry-run)")
 
     def _show(self, data: bytes) -> None:

@@ -8,6 +8,7 @@ from typing import BinaryIO
 import click
 
 from shim import clock
+from shim.errors import printable
 from shim.plan import Plan
 from shim.printing import for_ssm, print_result, say
 
@@ -68,7 +69,7 @@ def reap_command(dry_run: bool) -> None:
             done = "would end" if dry_run else "ended"
         if found.reason and not dry_run:
             reap.finish(ec2, found, say, time.sleep)
-        print_result(f"{found.instance.id}  {done}: {found.reason or found.note}")
+        print_result(printable(f"{found.instance.id}  {done}: {found.reason or found.note}"))
 
 
 @click.command("guest", hidden=True)

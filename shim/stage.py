@@ -32,7 +32,7 @@ from shim.commit import Artifact, Commit
 from shim.detach import STOPPING, Lifeline, detached, signal_name
 from shim.endure import Enduring
 from shim.environment import child_environment
-from shim.errors import RecordError, ShimError
+from shim.errors import RecordError, ShimError, printable
 from shim.meter import meter
 from shim.outcome import Result
 from shim.plan import Plan, StagePlan
@@ -184,7 +184,7 @@ class _Run:
             code = error.code if isinstance(error, ShimError) else ShimError.code
             details["error"] = str(error) if isinstance(error, ShimError) else repr(error)
             with suppress(OSError), self.log.open("a") as log:  # a full disk: it is on stderr too
-                log.write(f"spot_backtest: {details['error']}\n")
+                log.write(f"spot_backtest: {printable(details['error'])}\n")
             raise
         finally:
             shipped = shipper.finish(SHIP_LAST)

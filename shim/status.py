@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
 
-from shim import closing, commit, launch, liveness, record
+from shim import closing, commit, launch, liveness, record, recorded, silence
 from shim.closing import Row
-from shim.errors import PreflightError, ShimError
+from shim.errors import PreflightError, UnreadableError, printable
 from shim.pipeline import RESERVED
 from shim.store import Object, Store
+
+T = TypeVar("T", recorded.Receipt, recorded.Launch)
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,8 @@ class Committed:
 class Attempted:
     """An attempt by its receipt: `state` is fresh, silent or gone while it is open, then closed.
 
-    `silent` is the age of an open receipt in seconds by the store's clock.
+    `silent` is the age of an open receipt in seconds by the store's clock, below zero for one that
+    is dated in the future.
     """
 
     attempt: str
@@ -81,7 +84,7 @@ class StageStatus:
 
 @dataclass(frozen=True)
 class Status:
-    """One run date in one store."""
+    """One run date in one store; `unreadable` names each record that cannot be read, and why."""
 
     run_date: str
     run_date_source: str
@@ -89,6 +92,7 @@ class Status:
     run_prefix: str
     stages: tuple[StageStatus, ...]
     launches: tuple[Row, ...]
+    unreadable: tuple[str, ...]
 
     @property
     def unverified(self) -> list[str]:
@@ -112,29 +116,49 @@ class Status:
         rows = [("stage", "state", "since", "what")]
         for stage in self.stages:
             rows += _rows(stage)
-        widths = [max(len(row[column]) for row in rows) for column in range(3)]
-        lines = ["  ".join([*map(str.ljust, row[:3], widths), row[3]]).rstrip() for row in rows]
-        launches = closing.table(self.launches).rstrip("\n")
-        return "\n".join([*head, *lines, *([launches] if launches else [])])
+        cells = [[printable(cell) for cell in row] for row in rows]
+        widths = [max(len(row[column]) for row in cells) for column in range(3)]
+        lines = ["  ".join([*map(str.ljust, row[:3], widths), row[3]]).rstrip() for row in cells]
+        launches = closing.table(self.launches).splitlines()
+        return "\n".join(
+            [*map(printable, head), *lines, *launches, *map(printable, self.unreadable)]
+        )
 
 
 def of(store: Store, run_prefix: str, run_date: str, source: str, stages: Sequence[str]) -> Status:
     """Return what the store says of a run date. Raises ShimError if it cannot be asked."""
+    unreadable = list(_claim(store, run_prefix))
     return Status(
         run_date=run_date,
         run_date_source=source,
         store=store.uri,
         run_prefix=run_prefix,
-        stages=tuple(_stage(store, run_prefix, run_date, stage) for stage in stages),
-        launches=tuple(_launches(store, run_prefix)),
+        stages=tuple(_stage(store, run_prefix, run_date, stage, unreadable) for stage in stages),
+        launches=tuple(_launches(store, run_prefix, unreadable)),
+        unreadable=tuple(unreadable),
     )
 
 
-def _stage(store: Store, prefix: str, run_date: str, stage: str) -> StageStatus:
+def _claim(store: Store, prefix: str) -> Iterator[str]:
+    """Return what cannot be read of the claim; who holds it is told by the receipts."""
+    try:
+        found = store.read(key := record.claim_key(prefix))
+        claim = recorded.read(store, key, found[0], recorded.Claim) if found else record.NO_CLAIM
+        for entry in recorded.claimed(claim):
+            if entry.problem:
+                yield str(recorded.unreadable(store.uri_of(key), entry.problem))
+    except UnreadableError as error:
+        yield str(error)
+
+
+def _stage(
+    store: Store, prefix: str, run_date: str, stage: str, unreadable: list[str]
+) -> StageStatus:
     # By the store's clock; those of one second by their last writes, then by their ids.
+    folder = f"{prefix}{RESERVED}/{stage}/"
     found = [
         (values.get("opened") or "", there.modified, _attempted(store, there, values))
-        for there, values in _records(store, f"{prefix}{RESERVED}/{stage}/")
+        for there, values in _records(store, folder, recorded.Receipt, unreadable)
     ]
     attempts = [row[2] for row in sorted(found, key=lambda row: (*row[:2], row[2].attempt))]
     return StageStatus(
@@ -151,7 +175,7 @@ def _committed(store: Store, prefix: str, run_date: str, stage: str) -> Committe
         if there is None:
             return None
         problems = commit.problems(store, prefix, there, run_date)
-    except PreflightError as error:  # one that cannot be read, or one that it was built on
+    except (PreflightError, UnreadableError) as error:  # it, or one that it was built on
         if store.head(commit.key(prefix, stage)) is None:
             raise
         return Committed(None, None, None, None, None, (error.message,))
@@ -166,26 +190,32 @@ def _committed(store: Store, prefix: str, run_date: str, stage: str) -> Committe
     )
 
 
-def _records(store: Store, folder: str) -> Iterator[tuple[Object, dict[str, Any]]]:
+def _records(
+    store: Store, folder: str, shape: type[T], unreadable: list[str]
+) -> Iterator[tuple[Object, T]]:
     """Return the records directly in a folder; one that cannot be read is closed as unreadable."""
     for there in list(store.list(folder)):
         name = there.key.removeprefix(folder)
         if "/" in name or not name.endswith(".json"):
             continue
-        found = store.read(there.key)
-        if found is None:
-            continue
+        last = there
         try:
-            yield found[1], record.parsed(store, there.key, found[0])
-        except ShimError as error:
-            yield found[1], {"state": "closed", "outcome": "unreadable", "error": error.message}
+            if (found := store.read(there.key)) is None:
+                continue
+            last = found[1]
+            values: Any = recorded.read(store, there.key, found[0], shape)
+        except UnreadableError as error:
+            unreadable.append(str(error))
+            values = {"state": "closed", "outcome": "unreadable", "error": error.message}
+        yield last, values
 
 
-def _attempted(store: Store, there: Object, values: Mapping[str, Any]) -> Attempted:
-    state, silent = "closed", None
-    if values.get("state") == "open":
-        silent = max(0.0, (store.now() - there.modified).total_seconds())
-        state = "silent" if silent >= record.SILENT else "fresh"
+def _attempted(store: Store, there: Object, values: recorded.Receipt) -> Attempted:
+    state, age = "closed", None
+    if values["state"] == "open":
+        age = silence.age(store, there)
+        age = age if age < -silence.SKEW else max(0.0, age)
+        state = "silent" if silence.silent(age, record.SILENT) else "fresh"
         state = "gone" if liveness.proven_dead(values) else state
     return Attempted(
         attempt=PurePosixPath(there.key).stem,
@@ -193,7 +223,7 @@ def _attempted(store: Store, there: Object, values: Mapping[str, Any]) -> Attemp
         execution_id=values.get("execution_id"),
         host=values.get("host"),
         opened=values.get("opened"),
-        silent=silent,
+        silent=age,
         closed=values.get("closed"),
         outcome=values.get("outcome"),
         code=values.get("code"),
@@ -201,27 +231,29 @@ def _attempted(store: Store, there: Object, values: Mapping[str, Any]) -> Attemp
     )
 
 
-def _launches(store: Store, prefix: str) -> Iterator[Row]:
-    for there, values in _records(store, launch.folder(prefix)):
+def _launches(store: Store, prefix: str, unreadable: list[str]) -> Iterator[Row]:
+    for there, values in _records(store, launch.folder(prefix), recorded.Launch, unreadable):
         told = {"launch": PurePosixPath(there.key).stem, **values}
         outcome = values.get("outcome") or "closed"
-        if values.get("state") == "open":
+        if values["state"] == "open":
             outcome = "running"
-            if not values.get("detached") and launch.gone(store, values, there):
+            age = silence.age(store, there)
+            gone = silence.silent(age, record.SILENT) or liveness.proven_dead(values)
+            if gone and not values.get("detached"):
                 outcome = "abandoned"
         row = Row.of(told, outcome, _seconds(store, values))
         # The launcher's own sum, which it made before it rounded the seconds.
         yield dataclasses.replace(row, cost=values.get("cost", row.cost))
 
 
-def _seconds(store: Store, values: Mapping[str, Any]) -> float:
+def _seconds(store: Store, values: recorded.Launch) -> float:
     """Return how long an instance ran: as its launcher counted, else by what the record says."""
     if "run_seconds" in values:
         return float(values["run_seconds"])
-    if not values.get("launched"):
+    if not (launched := values.get("launched")):
         return 0.0
     ended = datetime.fromisoformat(values["closed"]) if "closed" in values else store.now()
-    return max(0.0, (ended - datetime.fromisoformat(values["launched"])).total_seconds())
+    return max(0.0, (ended - datetime.fromisoformat(launched)).total_seconds())
 
 
 def _rows(stage: StageStatus) -> Iterator[tuple[str, str, str, str]]:
@@ -234,7 +266,7 @@ def _rows(stage: StageStatus) -> Iterator[tuple[str, str, str, str]]:
             what = "; ".join(filter(None, [f"{size}, {_who(there)}", what]))
         lines.append((stage.state, there.committed or "-", what))
     if now := stage.running:
-        age = "its process is gone" if now.state == "gone" else f"heard {now.silent:.0f} s ago"
+        age = "its process is gone" if now.state == "gone" else _heard(now.silent or 0.0)
         lines.append((_running(now), now.opened or "-", f"{_who(now)} on {now.host}, {age}"))
     last = stage.last
     if last and (not there or (last.attempt != there.attempt and _newer(last, there))):
@@ -247,6 +279,10 @@ def _rows(stage: StageStatus) -> Iterator[tuple[str, str, str, str]]:
 
 def _running(attempt: Attempted) -> str:
     return "running" if attempt.state == "fresh" else attempt.state
+
+
+def _heard(age: float) -> str:
+    return f"heard {age:.0f} s ago" if age >= 0 else f"dated {-age:.0f} s in the future"
 
 
 def _newer(attempt: Attempted, than: Committed) -> bool:

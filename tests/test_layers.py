@@ -25,7 +25,7 @@ LEVELS: dict[str, tuple[str, ...]] = {
     ),
     "keeping": (
         *("artifacts", "needs", "ec2", "launch", "record", "commit", "liveness", "environment"),
-        *("bundle", "checkpoint", "endure", "imds", "reclaim"),
+        *("bundle", "checkpoint", "endure", "imds", "reclaim", "recorded", "silence"),
         *("ship", "sinks", "redact", "s3", "upload", "aws", "directory", "store"),
     ),
     "knowing": (

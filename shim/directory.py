@@ -64,7 +64,7 @@ class DirectoryStore(Store):
             return None
 
     def read(self, key: str) -> tuple[bytes, Object] | None:
-        while found := self.head(key):
+        while found := self.small(self.head(key)):
             with suppress(Missing, Conflict):  # replaced between the two: look again
                 return b"".join(self.pieces(key, found.etag)), found
         return None

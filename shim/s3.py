@@ -72,7 +72,9 @@ class S3Store(Store):
         if answer is None:
             return None
         found = Object(key, answer["ContentLength"], answer["ETag"], _utc(answer["LastModified"]))
-        return b"".join(self._body(key, answer)), found
+        with closing(answer["Body"]):
+            self.small(found)
+            return b"".join(self._body(key, answer)), found
 
     def pieces(self, key: str, etag: str | None = None, start: int = 0) -> Iterator[bytes]:
         try:

@@ -27,7 +27,7 @@ def say(text: str, patience: float = 1.0) -> None:
     A line below PIPE_BUF bytes does not block once poll reports room (pipe(7)), so a stuck reader
     of stderr cannot hold up a command.
     """
-    line = f"spot_backtest: {printable(text)}\n".encode(errors="backslashreplace")[:4096]
+    line = f"spot_backtest: {printable(text)}".encode()[:4095] + b"\n"
     with contextlib.suppress(OSError):  # stderr is gone: there is nowhere to say so
         poller = select.poll()
         poller.register(2, select.POLLOUT)

@@ -21,9 +21,10 @@ from typing import Final
 from shim import address
 from shim.address import HIDDEN as HIDDEN  # the stores' own names and
 from shim.address import key_problem as key_problem  # rules of keys, for both of them
-from shim.errors import RecordError, UsageError, shown
+from shim.errors import RecordError, UnreadableError, UsageError, shown
 
 PIECE = 1 << 20  # bytes in memory at a time
+LARGEST = 64 << 20  # bytes of what is read whole: the commit of 300,000 artifacts
 
 Progress = Callable[[int], None]
 
@@ -73,7 +74,10 @@ class Store(ABC):
 
     @abstractmethod
     def read(self, key: str) -> tuple[bytes, Object] | None:
-        """Return a small object whole, with what it was at that moment, or None."""
+        """Return a small object whole, with what it was at that moment, or None.
+
+        Raises UnreadableError for one that is larger than LARGEST.
+        """
 
     @abstractmethod
     def pieces(self, key: str, etag: str | None = None, start: int = 0) -> Iterator[bytes]:
@@ -118,6 +122,14 @@ class Store(ABC):
     def uri_of(self, key: str) -> str:
         """Return the full address of a key or of a prefix."""
         return f"{self.uri}/{key}"
+
+    def small(self, found: Object | None) -> Object | None:
+        """Return what a key holds. Raises UnreadableError if it is too large to be read whole."""
+        if found and found.size > LARGEST:
+            raise UnreadableError(
+                f"{self.uri_of(found.key)} is no record ({found.size:,} bytes)", "move it away"
+            )
+        return found
 
     def get(self, key: str, target: Path, etag: str | None = None) -> str:
         """Stream an object to a file and return its SHA-256 as hex; see `pieces` for the errors.

@@ -11,7 +11,7 @@ from shim.asl import rules
 from shim.asl.files import Found, definitions
 from shim.asl.rules import Rule
 from shim.asl.subject import Subject
-from shim.errors import UsageError, nearest, shown
+from shim.errors import UsageError, nearest, printable, shown
 
 
 @dataclass(frozen=True)
@@ -105,8 +105,8 @@ def line_of(name: str, text: str) -> int:
 def as_text(findings: Sequence[Finding]) -> str:
     """Return findings for a person: where and what, then why, then what to do."""
     return "".join(
-        f"{_place(finding)}: {finding.rule} {finding.state}: {_one_line(finding.text)}\n"
-        f"    why: {finding.why}\n    fix: {finding.fix}\n"
+        printable(f"{_place(finding)}: {finding.rule} {finding.state}: {_one_line(finding.text)}")
+        + f"\n    why: {printable(finding.why)}\n    fix: {printable(finding.fix)}\n"
         for finding in findings
     )
 

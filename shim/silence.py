@@ -36,10 +36,10 @@ def stays(store: Store, key: str, there: Object | None, dated: Object, heartbeat
     A date in the future alone ends nobody: a machine's file times can be wrong while it works.
     """
     seconds = BEATS * heartbeat
+    watched = "it" if key == dated.key else store.uri_of(key)
     say(
         f"{store.uri_of(dated.key)} is dated {clock.iso(dated.modified)}, in the future by the "
-        f"store's clock; if nobody writes {store.uri_of(key)} within {seconds:.0f} s, "
-        "its attempt counts as silent"
+        f"store's clock; it counts as silent if nobody writes {watched} within {seconds:.0f} s"
     )
     until = time.monotonic() + seconds
     while (left := until - time.monotonic()) > 0:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -37,11 +38,19 @@ def test_what_is_no_process_id_proves_nothing(pid: object) -> None:
 
 
 @pytest.fixture
-def hidden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def readable() -> Iterator[Path]:
+    """A folder that every user can read, which those of tests are not."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+@pytest.fixture
+def hidden(readable: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A /proc that shows this process's own entry alone, as hidepid=2 does to another user."""
     for name in ("self", "sys"):
-        (tmp_path / name).symlink_to(f"/proc/{name}")
-    monkeypatch.setattr(liveness, "PROC", tmp_path)
+        (readable / name).symlink_to(f"/proc/{name}")
+    monkeypatch.setattr(liveness, "PROC", readable)
 
 
 @pytest.mark.usefixtures("hidden")
@@ -57,33 +66,35 @@ def test_a_process_that_proc_does_not_show_is_not_dead() -> None:
 @pytest.mark.usefixtures("hidden")
 def test_a_process_of_another_user_is_not_dead() -> None:
     """I52: the kernel forbids the signal, so there is one."""
+    machine = liveness._machine()
+    assert as_another_user(lambda: liveness._machine() == machine) is True
     theirs = {**liveness.myself(), "started": "1", "pid": os.getpid() if os.getuid() == 0 else 1}
     assert as_another_user(lambda: liveness.proven_dead(theirs)) is False
 
 
-def test_hidepid_makes_nobody_dead(tmp_path: Path) -> None:
+def test_hidepid_makes_nobody_dead(readable: Path) -> None:
     """I52: a real /proc that hides the processes of others, as another user sees it."""
     me = liveness.myself()
     code = f"""
 import os, pathlib, sys
 sys.path.insert(0, {str(Path(__file__).parent.parent)!r})
 from shim import liveness
-liveness.PROC = pathlib.Path({str(tmp_path)!r})
+liveness.PROC = pathlib.Path({str(readable)!r})
 os.setgroups([]); os.setgid({NOBODY}); os.setuid({NOBODY})
-assert liveness._stat({os.getpid()}) is None, "it is not hidden"
+assert liveness._machine() == {me["machine"]!r}
+assert not os.path.exists("{readable}/{os.getpid()}"), "it is not hidden"
 print(liveness.proven_dead({me!r}))
 """
     mounted = 'mount -t proc -o hidepid=2 proc "$0" && exec "$@"'
     if os.getuid() != 0:
         pytest.skip("only root may mount")
     tried = subprocess.run(
-        ["unshare", "-m", "sh", "-c", mounted, tmp_path, "true"], capture_output=True, check=False
+        ["unshare", "-m", "sh", "-c", mounted, readable, "true"], capture_output=True, check=False
     )
     if tried.returncode:
         pytest.skip(f"no mount is allowed here: {tried.stderr.decode(errors='replace').strip()}")
-    tmp_path.chmod(0o755)
     done = subprocess.run(
-        ["unshare", "-m", "sh", "-c", mounted, tmp_path, sys.executable, "-c", code],
+        ["unshare", "-m", "sh", "-c", mounted, readable, sys.executable, "-c", code],
         capture_output=True,
         text=True,
         check=False,

@@ -131,11 +131,17 @@ def test_the_closing_tables_are_escaped(tmp_path: Path, capfd: pytest.CaptureFix
 
 def test_what_lint_finds_is_shown_escaped() -> None:
     """I72: the names of states are those of whoever wrote the definition."""
-    state = {"Type": "Pass", "Next": "gone"}
+    commands = [f"{HOSTILE[:-1]} | tee log"]
+    state = {
+        "Type": "Task",
+        "Resource": "arn:aws:states:::aws-sdk:ssm:sendCommand",
+        "Parameters": {"Parameters": {"commands": commands}, "DocumentName": "AWS-RunShellScript"},
+        "End": True,
+    }
     name = HOSTILE.removesuffix("\ud800")
     definition = json.dumps({"StartAt": name, "States": {name: state}})
     found = lint.as_text(lint.lint(definition.encode(), "-"))
-    assert found
+    assert ESCAPED.removesuffix(r"\ud800") in found
     assert all(line.isprintable() for line in found.split("\n"))
 
 

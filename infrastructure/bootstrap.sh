@@ -293,12 +293,22 @@ def do_record():
     store("GET", place()[1], RECORD)
     record = load()
     if record["state"] != "open":
-        raise SystemExit("bootstrap: the launch is over already: %s" % record.get("outcome"))
+        raise SystemExit("bootstrap: the launch is over already: %a" % record.get("outcome"))
 
 
 def load():
-    with open(RECORD, encoding="utf-8") as stream:
-        return json.load(stream)
+    with open(RECORD, "rb") as stream:
+        return parsed(stream.read())
+
+
+def parsed(body):
+    try:
+        found = json.loads(body.decode())
+        code = found["bundle"]
+        "".join([found["state"], found["entry"], code["key"], code["sha256"], *found["locks"]])
+        return found
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
+        raise SystemExit("bootstrap: s3://%s/%s cannot be read (%a)" % (*place(), error))
 
 
 def inside(path):
@@ -363,12 +373,12 @@ def do_fail(why):
     while True:  # in memory: the disk may be what is wrong
         found = io.BytesIO()
         etag = store("GET", key, found)
-        record = json.loads(found.getvalue().decode())
-        if record["state"] != "open":
-            return
-        if not shipped:
+        if not shipped:  # first, for it tells what is wrong with the record too
             store("PUT", prefix + log, LOG)
             shipped = True
+        record = parsed(found.getvalue())
+        if record["state"] != "open":
+            return
         now = dt.datetime.now(dt.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
         record.update(state="closed", outcome="failed", code=69, closed=now, error=why, log=log)
         try:

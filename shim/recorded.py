@@ -73,6 +73,13 @@ class Claim(TypedDict, total=False):
     open: Required[dict[str, Any]]
 
 
+class Bundle(TypedDict):
+    """Where a launch's code is, and what it must be."""
+
+    key: str
+    sha256: Digest
+
+
 class Launch(Who, total=False):
     """An instance: what its launcher, the instance itself and everybody else need of it."""
 
@@ -87,6 +94,7 @@ class Launch(Who, total=False):
     outcome: str | None
     code: Code | None
     error: str | None
+    bundle: Bundle
     detached: bool
     booted: str | None
     log: str | None

@@ -268,3 +268,17 @@ def test_the_second_instance_restores_what_the_first_has_made(spot: Spot) -> Non
     assert done.code == 0, done.err + spot.console()
     assert len(spot.aws.instances) == 2
     assert f"restored {stored}" in spot.console()
+
+
+def test_a_launch_record_that_cannot_be_read_is_named(helper: dict[str, Any]) -> None:
+    """I55: by its address on one line; the reference to the bundle is part of it."""
+    helper["place"] = lambda: ("bucket", "prefix/l-1.json")
+    code = {"key": "_bundles/x.tar.gz", "sha256": "0" * 64}
+    good = {"state": "open", "entry": "work", "locks": ["run.txt"], "bundle": code, "newer": 1}
+    assert helper["parsed"](json.dumps(good).encode()) == good
+    bundles = (None, [], "x", {**code, "key": 5}, {"key": "x"})
+    odd = [{**good, "bundle": b} for b in bundles] + [{**good, "locks": 5}, {**good, "state": None}]
+    bodies = [b"", b"[]", b"null", b"\xff", b"[" * 10**5, *(json.dumps(o).encode() for o in odd)]
+    for body in bodies:
+        with pytest.raises(SystemExit, match=r"^bootstrap: s3://bucket/prefix/l-1\.json cannot be"):
+            helper["parsed"](body)

@@ -118,7 +118,7 @@ def test_a_name_that_does_not_resolve_is_waited_for(
     assert len(said) == 2, said
 
 
-@pytest.mark.parametrize(("status", "act"), zip(HTTP, itertools.cycle(ACTS), strict=False))
+@pytest.mark.parametrize(("status", "act"), [*zip(HTTP, itertools.cycle(ACTS), strict=False)])
 def test_an_answer_that_asks_to_come_later_is_waited_for(
     way: Gate, remote: Store, s3: S3Lab, tmp_path: Path, status: str, act: str
 ) -> None:

@@ -80,7 +80,12 @@ def test_a_command_says_it_and_the_next_one_makes_it_anew(clone: Path) -> None:
     assert again.returncode == 0, again.stderr
 
 
-def test_an_interpreter_that_is_not_ours_is_named() -> None:
-    """What to install where; a module of ours that is missing is a bug of ours."""
+def test_an_interpreter_that_is_not_ours_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What to install where, and no mark in it; a module of ours that is missing is our bug."""
+    monkeypatch.setattr(sys, "prefix", str(tmp_path))
     assert lacking(ImportError("No module named 'click'", name="click")).code == 69
     assert lacking(ImportError("no x", name="shim.x")).code == 70
+    assert list(tmp_path.iterdir()) == []
+    assert not (ROOT / ".venv/unfinished").exists()

@@ -21,8 +21,8 @@ setup() {
 # stub_shim: a python whose shim notes each call, answers `entry` from a file, and ends each stage as told.
 stub_shim() {
   helper_stub python <<'STUB'
-[[ $1 == -c ]] && { printf 'ok\n'; exit; }
-shift
+[[ $2 == -c ]] && { printf 'ok\n'; exit; }
+shift 2
 line=$*
 line=${line%% --report*}
 printf '%s\n' "${line%% --parent*}" >>"$CALLS"
@@ -143,11 +143,11 @@ spot --plan -'
 
 @test "a shim that dies without a report shows as lost, with its status" {
   helper_stub broken <<'STUB'
-case $2 in
+case $3 in
   entry) cat "$ANSWER/pairs" ;;
   stage) kill -KILL $$ ;;
 esac
-[[ $1 != -c ]] || printf 'ok\n'
+[[ $2 != -c ]] || printf 'ok\n'
 STUB
   CHILD_ENVIRONMENT+=("SPOT_BACKTEST_PYTHON=$BIN/broken")
   helper_child "$ENTRY"
@@ -181,6 +181,19 @@ STUB
   assert_status 0
   assert_stdout ''
   assert_stderr ''
+}
+
+@test "I62: a plan that comes back empty is a bug of ours and no success" {
+  local pairs
+  for pairs in '' 'plan {}' 'run_date 2026-05-17' 'stage one row one'; do
+    # shellcheck disable=SC2086 # words
+    printf '%s\0' $pairs >"$ANSWER/pairs"
+    helper_child "$ENTRY"
+    assert_status 70
+    assert_stdout ''
+    assert_stderr "spot_backtest: internal error: the plan came back empty (from $BIN/python -I $REPOSITORY/shim entry); nothing has run; please report it"
+  done
+  [[ ! -e $ANSWER/one.stdin ]]
 }
 
 @test "the temporary directory is gone after success and after failure" {

@@ -10,7 +10,6 @@ import contextlib
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -139,7 +138,7 @@ class World:
         self.spot.changed = patches(folder / "patches", texts)
         (folder / "tmp").mkdir()
         tmp = {"TMPDIR": str(folder / "tmp")}
-        lab.instance_env = {"SPOT_BACKTEST_PYTHON": sys.executable, **tmp, **self.spot.changed}
+        lab.instance_env = {**tmp, **self.spot.changed}
 
     def start(self, *words: str, machine: str = "one") -> None:
         """Start the launcher on a host."""

@@ -112,7 +112,12 @@ class Table:
 
     def leftovers(self) -> list[str]:
         """Return the temporary folders that are left."""
-        return [path.name for path in self.folder.glob("spot_backtest*")]
+        there = [path.name for path in self.folder.glob("spot_backtest*")]
+        return [name for name in there if not name.startswith("spot_backtest-failed-")]
+
+    def kept(self, stage: str) -> list[Path]:
+        """Return the folders in which files of a stage's failed attempts are kept."""
+        return sorted(self.folder.glob(f"spot_backtest-failed-{os.geteuid()}/{stage}-*/*"))
 
     def contents(self) -> dict[str, str]:
         """Return the SHA-256 of everything in the store."""

@@ -84,7 +84,7 @@ class Keeper:
             self._moment = self._moment or self._begun.stat().st_ctime_ns
         if self._moment is None or not os.path.lexists(self._private):
             return None
-        if self._private.is_symlink():
+        if self._private.is_symlink() or self._folder.is_symlink():
             self._stays = True  # what it leads to may lie in the attempt's folder
             where = os.path.realpath(self._private)
             self._tell(f"its files are left where ARTIFACTS_DIR leads now: {where}")

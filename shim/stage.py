@@ -40,7 +40,7 @@ from shim.outcome import Result
 from shim.plan import Plan, StagePlan
 from shim.process import Ended
 from shim.sinks import say
-from shim.store import Store, open_store
+from shim.store import Object, Store, open_store
 
 SHIP_LAST = 60.0  # seconds for the rest of a log at the end
 
@@ -105,6 +105,7 @@ class _Run:
     ) -> None:
         self.plan, self.stage, self.lifeline, self.result = plan, stage, lifeline, result
         self.keeper, self.committed = keeper, False
+        self.before: Mapping[str, Object] = {}
         self.made, self.sent = private.Identity.of(folder), dict[str, str | None]()
         self.folder, self.log = folder, folder / f"{stage.name}.log"
         self.private = folder / private.FOLDER
@@ -187,7 +188,7 @@ class _Run:
         # By the one that took over, who may have published the same bytes meanwhile.
         if superseded():
             return said
-        return said | takeback.fail(self.store, self.attempt, self.sent)
+        return said | takeback.fail(self.store, self.attempt, self.sent, self.before)
 
     def _close(self, how: str, code: int, **details: Any) -> None:
         """Close the receipt; a failure here must not replace the stage's own status."""

@@ -68,8 +68,16 @@ def forget(attempt: Attempt) -> None:
     attempt.values.pop(PUBLISHING, None)
 
 
-def fail(store: RetryingStore, attempt: Attempt, sent: Mapping[str, str | None]) -> dict[str, Any]:
-    """Take back what an attempt has put; return what is to be added to its receipt."""
+def fail(
+    store: RetryingStore,
+    attempt: Attempt,
+    sent: Mapping[str, str | None],
+    before: Mapping[str, Object],
+) -> dict[str, Any]:
+    """Take back what an attempt has put; return what is to be added to its receipt.
+
+    `before` is what was there when it began: what still is, it has not put.
+    """
     digests = attempt.values.get(PUBLISHING, {})
     heard = -math.inf
 
@@ -79,7 +87,7 @@ def fail(store: RetryingStore, attempt: Attempt, sent: Mapping[str, str | None])
             store.again(attempt.beat)
             heard = time.monotonic()
 
-    left = take_back(store, attempt.plan, attempt.stage, digests, sent, still_mine)
+    left = take_back(store, attempt.plan, attempt.stage, digests, sent, still_mine, before)
     forget(attempt)
     if left:
         attempt.values[PUBLISHING] = {path: digests[path] for path in left if path in digests}
@@ -93,6 +101,7 @@ def take_back(
     digests: Mapping[str, str],
     etags: Mapping[str, str | None],
     still_mine: Callable[[], None],
+    before: Mapping[str, Object],
 ) -> list[str]:
     """Delete what was put and no commit lists; return the paths that may still be there.
 
@@ -108,7 +117,9 @@ def take_back(
             if path not in known:
                 still_mine()
                 with suppress(Conflict, Missing):
-                    _delete(store, plan.run_prefix + path, digests.get(path), etags[path])
+                    there = etags[path] or _own(store, plan, path, digests.get(path), before)
+                    if there:
+                        store.delete(plan.run_prefix + path, there)
             waiting.pop(0)
     except ShimError:
         return waiting
@@ -136,7 +147,7 @@ def take_back_earlier(
         if owners is None:
             owners = artifacts.owners_of(store, plan, stage)
         ours = [path for path in digests if owners.get(path, stage.name) == stage.name]
-        left = take_back(store, plan, stage.name, digests, dict.fromkeys(ours), lambda: None)
+        left = take_back(store, plan, stage.name, digests, dict.fromkeys(ours), lambda: None, {})
         done += [path for path in ours if path not in left and path in there]
         if not left:
             kept = {k: v for k, v in values.items() if k not in (PUBLISHING, LEFT)}
@@ -145,13 +156,15 @@ def take_back_earlier(
     return done
 
 
-def _delete(store: Store, key: str, sha256: str | None, etag: str | None) -> None:
-    if etag is None:
-        found = store.head(key)
-        if found is None or store.digest(key, found.etag) != sha256:
-            return
-        etag = found.etag
-    store.delete(key, etag)
+def _own(
+    store: Store, plan: Plan, path: str, sha256: str | None, before: Mapping[str, Object]
+) -> str | None:
+    """Return the etag of what a put made whose answer was not heard, None if it made nothing."""
+    key = plan.run_prefix + path
+    found = store.head(key)
+    if found is None or (path in before and before[path].etag == found.etag):
+        return None
+    return found.etag if store.digest(key, found.etag) == sha256 else None
 
 
 def _closed(store: Store, key: str) -> tuple[dict[str, Any], str]:

@@ -163,8 +163,9 @@ def bodies(store: Store, keys: Iterable[str]) -> list[bytes]:
 
 
 def read_all(store: Store, prefix: str) -> list[dict[str, Any]]:
-    """Return the JSON objects under a prefix."""
-    return [json.loads(body) for body in bodies(store, (o.key for o in store.list(prefix)))]
+    """Return the JSON objects directly under a prefix."""
+    keys = [o.key for o in store.list(prefix) if "/" not in o.key.removeprefix(prefix)]
+    return [json.loads(body) for body in bodies(store, keys)]
 
 
 def publish(

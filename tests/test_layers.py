@@ -24,7 +24,8 @@ LEVELS: dict[str, tuple[str, ...]] = {
         *("stage", "lost", "outcome", "preflight", "capture", "asl", "meter", "process", "detach"),
     ),
     "keeping": (
-        *("kept", "takeback", "artifacts", "private", "needs", "ec2", "launch", "record", "commit", "liveness", "environment"),
+        *("kept", "takeback", "artifacts", "private", "needs", "ec2", "launch", "record", "commit"),
+        *("liveness", "environment"),
         *("bundle", "checkpoint", "endure", "imds", "reclaim"),
         *("ship", "sinks", "redact", "s3", "upload", "aws", "directory", "store"),
     ),

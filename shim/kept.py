@@ -48,13 +48,15 @@ class Keeper:
         self._stays = False
 
     def begin(self) -> None:
-        """Note that the command starts: what is there and older was brought in. Raises OSError."""
+        """Note that the command starts: what is there and older was brought in."""
         newest = max((s.st_ctime_ns for _, s in _entries(self._private)), default=0)
-        self._begun.touch(mode=0o600)
-        while self._begun.stat().st_ctime_ns <= newest:  # a tick of the kernel's clock, or two
-            time.sleep(0.001)
-            os.utime(self._begun)
-        self._moment = self._begun.stat().st_ctime_ns
+        self._moment = newest + 1
+        with suppress(OSError):  # a full disk: then the front, if it is alone, keeps nothing
+            self._begun.touch(mode=0o600)
+            while self._begun.stat().st_ctime_ns <= newest:  # a tick of the kernel's clock, or two
+                time.sleep(0.001)
+                os.utime(self._begun)
+            self._moment = self._begun.stat().st_ctime_ns
 
     def keep(
         self, store: Store | None, hurry: Callable[[], bool], superseded: bool = False

@@ -5,7 +5,9 @@ Before its first put an attempt says in its receipt what it is about to publish,
 paths are in `left`; an attempt that was killed has only `publishing`. The next attempt at the stage
 reads both, before it does anything else.
 
-What replaced a file of the commit before stays: that commit does not verify any more, in any case.
+What replaced a file of the commit before with other bytes goes too. They cannot be had back, so
+that commit does not verify in any case, and nobody must take for its file what an attempt made that
+failed.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from typing import Any
 
 from shim import artifacts, clock, commit, record
 from shim.artifacts import Found
-from shim.commit import Commit
+from shim.commit import Artifact, Commit
 from shim.endure import Enduring as RetryingStore
 from shim.errors import RecordError, ShimError
 from shim.pipeline import RESERVED, artifact_problem
@@ -52,12 +54,12 @@ def begin(
 def announce(
     store: RetryingStore, attempt: Attempt, found: Iterable[Found], replaced: Commit | None
 ) -> None:
-    """Say in the receipt what is to be published and the commit before does not list.
+    """Say in the receipt what is to be published and is not there by the commit before.
 
     Raises BusyError when the attempt was superseded.
     """
     known = replaced.artifacts if replaced else {}
-    new = {one.path: one.sha256 for one in found if one.path not in known}
+    new = {one.path: one.sha256 for one in found if not _listed(known, one.path, one.sha256)}
     said = {PUBLISHING: dict(list(new.items())[:MOST])} if new else {}
     store.again(lambda: attempt.write(heartbeat=clock.iso(attempt.store.now()), **said))
 
@@ -87,7 +89,9 @@ def fail(
             store.again(attempt.beat)
             heard = time.monotonic()
 
-    left = take_back(store, attempt.plan, attempt.stage, digests, sent, still_mine, before)
+    left = []
+    if sent:
+        left = take_back(store, attempt.plan, attempt.stage, digests, sent, still_mine, before)
     forget(attempt)
     if left:
         attempt.values[PUBLISHING] = {path: digests[path] for path in left if path in digests}
@@ -114,7 +118,7 @@ def take_back(
         known = current.artifacts if current else {}
         while waiting:
             path = waiting[0]
-            if path not in known:
+            if not _listed(known, path, digests.get(path)):
                 still_mine()
                 with suppress(Conflict, Missing):
                     there = etags[path] or _own(store, plan, path, digests.get(path), before)
@@ -154,6 +158,11 @@ def take_back_earlier(
             with suppress(Conflict, ShimError):  # then it is looked at once more, for nothing
                 store.put(plan.run_prefix + name, json.dumps(kept, indent=1).encode(), etag)
     return done
+
+
+def _listed(known: Mapping[str, Artifact], path: str, sha256: str | None) -> bool:
+    """Return whether a commit lists these bytes; without a digest they are those of a commit."""
+    return path in known and sha256 in (None, known[path].sha256)
 
 
 def _own(

@@ -315,10 +315,10 @@ class Model:
         """Remove what an attempt has put, but for what a commit lists, or somebody else changed."""
         files = self.files.get(one.run.where, {})
         current = self.commits.get(one.run.where, {}).get(one.stage)
-        listed = {*(current.artifacts if current else ())}
-        listed |= {*(one.replaced.artifacts if one.replaced else ())}
-        for path in {*paths} - listed:
-            if files.get(path) == one.made[path]:
+        for path in paths:
+            body = one.made[path]
+            listed = [c for c in (current, one.replaced) if c and c.artifacts.get(path) == body]
+            if files.get(path) == body and not listed:
                 del files[path]
 
     def _close(self, run: Run, stage: str, outcome: str, code: int) -> tuple[str, int]:

@@ -70,15 +70,20 @@ def test_what_a_failed_publication_put_is_taken_back(local: Table) -> None:
     assert not {"left", "publishing"} & receipt.keys()
 
 
-def test_what_the_commit_before_lists_is_not_taken_back(local: Table) -> None:
-    """I65: it was replaced, and cannot be had back; deleting it would help nobody."""
+def test_what_the_commit_before_lists_stays_if_it_is_the_same(local: Table) -> None:
+    """I65: other bytes in its place go, for nobody must take them for the file that it lists."""
     run(local, "a", 0)
     block(local, "c")
 
     run(local, "a b c", 73)
 
     assert published(local) == ["a", "c/in the way"]
-    assert local.commit("backtest"), "the same bytes: the commit before still verifies"
+    assert local.commit("backtest"), "it still verifies"
+    local.path.write_text(local.path.read_text().replace("echo $n", "echo other $n"))
+    run(local, "a b c", 73)
+    assert published(local) == ["c/in the way"]
+    run(local, "d", 0)
+    assert published(local) == ["c/in the way", "d"]
 
 
 def test_what_cannot_be_taken_back_is_named_until_the_next_attempt(

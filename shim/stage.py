@@ -113,6 +113,7 @@ class _Run:
         self.store = Enduring(store, self._go_on, self._tell)
         # Their threads try again by themselves.
         self.attempt = record.Attempt(store, plan, stage.name, attempt)
+        self.attempt.values[takeback.PLACE] = str(self.private)
         self.checkpoint = Checkpoint(store, plan, stage, folder, self._tell)
 
     def go(self) -> int:

@@ -31,6 +31,7 @@ from shim.record import HEARTBEAT, Attempt
 from shim.store import Conflict, Missing, Object, Store
 
 PUBLISHING, LEFT = "publishing", "left"  # fields of a receipt
+PLACE = "artifacts_dir"  # another: where the files are if nobody is left to keep them
 MOST = 10_000  # files in a receipt, which is written again every 30 s
 RECENT = 10  # receipts of earlier attempts that are read
 
@@ -65,9 +66,10 @@ def announce(
 
 
 def forget(attempt: Attempt) -> None:
-    """Leave out of the receipt what is committed now."""
+    """Leave out of the receipt what is true only while the attempt is at work."""
     attempt.release()
-    attempt.values.pop(PUBLISHING, None)
+    for name in (PUBLISHING, PLACE):
+        attempt.values.pop(name, None)
 
 
 def fail(

@@ -8,10 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from shim.errors import PipelineError
+from shim.pipeline import parse
 from shim.store import open_store
 from tests.children import PATIENCE, alive, until
 from tests.stages import PREFIX, WAIT_FOR_GO, Table, publish
 
+ABSENT = object()
 WRITES = 'cd "$ARTIFACTS_DIR"; mkdir sub; echo half > half.txt; echo more > sub/more.txt'
 
 
@@ -157,6 +160,29 @@ def test_the_table_says_how_much_is_kept(
     too_much = "backtest: its files (16 bytes) are removed, for keep_failed is 10 bytes; raise it"
     assert (too_much in done.stderr) == ("10" in head)
     assert local.leftovers() == []
+
+
+@pytest.mark.parametrize(
+    ("given", "size"),
+    [
+        *((0, 0), ("0", 0), (False, 0), (512, 512), ("10GB", 10**10), ("1.5 MB", 1_500_000)),
+        *(("2GiB", 2 << 30), ("7b", 7), ("3k", 3000), (ABSENT, 10**10)),
+        *((value, None) for value in (True, -1, 1.5, "", "all", "10 PB", "i", "B", ["1"], {})),
+    ],
+)
+def test_a_size_is_a_number_of_bytes_or_has_a_unit(given: object, size: int | None) -> None:
+    """Invariant 10: keep_failed of a stage, else of the table, else 10 GB; anything else is 78."""
+    row = {"name": "backtest", "command": ["x"], "timeout": 1}
+    key = {} if given is ABSENT else {"keep_failed": given}
+    for table in ({**key, "stage": [row]}, {"keep_failed": 5, "stage": [{**row, **key}]}):
+        if size is None:
+            with pytest.raises(
+                PipelineError, match=r"^/t: keep_failed.* is .*; give it a size, as"
+            ):
+                parse(table, Path("/t"))
+        else:
+            inherited = 5 if given is ABSENT and "keep_failed" in table else size
+            assert parse(table, Path("/t")).stages[0].keep_failed == inherited
 
 
 @pytest.mark.parametrize("how", ["link", "open to all", "a file"])

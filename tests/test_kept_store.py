@@ -39,7 +39,7 @@ def there(table: Table) -> dict[str, str]:
 
 
 def test_from_an_instance_it_goes_into_the_store(table: Table) -> None:
-    """Invariant 11: the newest attempt's alone; status and the next commit do not mind it."""
+    """I43: the newest attempt's alone; status and the next commit do not mind it."""
     table.stage("backtest", f"{WRITES}; cp half.txt backtest.txt; exit $CODE")
 
     for more in ("1", "22"):

@@ -123,6 +123,10 @@ def test_the_next_attempt_takes_back_what_a_killed_one_put(local: Table, victim:
     run(local, "d", 0)
 
     assert published(local) == ["b", "d"]
+    lost, committed = sorted(local.receipts("backtest"), key=lambda r: str(r["outcome"]))[::-1]
+    where = lost["artifacts_dir"] if victim == "both" else lost["kept"]
+    assert (Path(where) / "a").read_text() == "a\n"
+    assert not {"artifacts_dir", "publishing", "left", "kept"} & committed.keys()
     assert local.store.read(f"{PREFIX}b")[0] == b"by hand"  # type: ignore[index]  # it is there
 
 

@@ -101,7 +101,7 @@ class Keeper:
             if reclaim.noticed():
                 self._tell(
                     f"its {len(files)} files ({size:,} bytes) go with the instance; "
-                    "what is in CHECKPOINT_DIR is saved"
+                    "CHECKPOINT_DIR is for what is to outlive it"
                 )
                 return None
             found, whole = self._into_store(store, files, hurry, superseded)
@@ -145,7 +145,7 @@ class Keeper:
         plan, name = self._plan, self._stage.name
         runs = plan.run_prefix.removesuffix(f"{plan.run_date}/")
         digest = hashlib.sha256(json.dumps([plan.store, runs, name]).encode()).hexdigest()
-        base = self._folder.parent / f"{FOLDER}-{os.geteuid()}"
+        base = base_in(self._folder.parent)
         place = base / f"{name}-{digest[:12]}"
         for folder in (base, place):
             with suppress(FileExistsError):
@@ -172,13 +172,14 @@ class Keeper:
         folder = f"{self._plan.run_prefix}{RESERVED}/{self._stage.name}/"
         prefix = f"{folder}{self._attempt}{FAILED}"
         begun, bound, put, why = time.monotonic(), self._stage.keep_failed, 0, ""
-        rest = [one.path for one in files if not one.plain or key_problem(prefix + one.path)]
+        fit = [one for one in files if one.plain and not key_problem(prefix + one.path)]
+        rest = [one.path for one in {*files}.difference(fit)]
 
         def in_time(_count: int = 0) -> None:
             if time.monotonic() - begun > (SHORT if hurry() else LONG):
                 raise RecordError("the time is up")
 
-        waiting = sorted((f for f in files if f.path not in rest), key=lambda f: (f.size, f.path))
+        waiting = sorted(fit, key=lambda one: (one.size, one.path))
         while waiting:
             one = waiting[0]
             try:
@@ -197,7 +198,7 @@ class Keeper:
             self._tell(f"its files are kept in {where}")
         if rest:
             because = f" ({why})" if why else ""
-            self._tell(f"not kept there{because}: {private.listed(map(ascii, rest))}")
+            self._tell(f"not kept there{because}: {private.listed(map(ascii, sorted(rest)))}")
         if put and not superseded:
             self._forget_older(store, folder, prefix)
         return where, not rest
@@ -210,6 +211,11 @@ class Keeper:
                     store.delete(found.key)
         except (ShimError, Conflict, Missing) as error:
             self._tell(f"what an earlier attempt left there stays ({error})")
+
+
+def base_in(temporary: Path) -> Path:
+    """Return the folder for what is kept of failed attempts in one for temporary files."""
+    return temporary / f"{FOLDER}-{os.geteuid()}"
 
 
 def remove(path: Path) -> None:

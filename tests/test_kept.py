@@ -15,6 +15,7 @@ from tests.children import PATIENCE, alive, until
 from tests.stages import PREFIX, WAIT_FOR_GO, Table, publish
 
 ABSENT = object()
+NO_SIZES: list[object] = [True, -1, 1.5, "", "all", "10 PB", "i", "B", ["1"], {}]
 WRITES = 'cd "$ARTIFACTS_DIR"; mkdir sub; echo half > half.txt; echo more > sub/more.txt'
 
 
@@ -167,7 +168,7 @@ def test_the_table_says_how_much_is_kept(
     [
         *((0, 0), ("0", 0), (False, 0), (512, 512), ("10GB", 10**10), ("1.5 MB", 1_500_000)),
         *(("2GiB", 2 << 30), ("7b", 7), ("3k", 3000), (ABSENT, 10**10)),
-        *((value, None) for value in (True, -1, 1.5, "", "all", "10 PB", "i", "B", ["1"], {})),
+        *((wrong, None) for wrong in NO_SIZES),
     ],
 )
 def test_a_size_is_a_number_of_bytes_or_has_a_unit(given: object, size: int | None) -> None:

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
-import stat
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-from shim import commit
+from shim import commit, private
 from shim.commit import Artifact, Commit
-from shim.errors import BusyError, ContractError, PreflightError
+from shim.errors import BusyError, ContractError, PreflightError, RecordError, shown
 from shim.pipeline import artifact_problem
 from shim.plan import Plan, StagePlan
-from shim.store import ABSENT, PIECE, Conflict, Missing, Object, Progress, Store
+from shim.store import ABSENT, Conflict, Missing, Object, Progress, Store
 
 
 @dataclass(frozen=True)
@@ -85,35 +82,33 @@ def owners_of(store: Store, plan: Plan, stage: StagePlan) -> dict[str, str]:
 def collect(
     stage: StagePlan, folder: Path, brought: Mapping[str, str], owners: Mapping[str, str]
 ) -> list[Found]:
-    """Return the files that a stage added. Raises ContractError.
+    """Return the files that a stage added. Raises ContractError, which names all that is wrong.
 
     `owners` names the stage that an artifact belongs to; its file cannot be changed by this one.
     """
-    found = []
-    for file in _files(stage, folder):
-        path = file.relative_to(folder).as_posix()
-        if problem := artifact_problem(path):
-            raise ContractError(
-                f"{stage.name} left a file that cannot be published: {path!a} {problem}",
-                "write artifacts under plain relative names",
-            )
-        with _readable(path):
-            changed = file.stat().st_mtime_ns
-            size, digest = _hashed(file)
-        if path in brought:
-            if digest != brought[path]:
-                raise _foreign(stage, path, owners.get(path, "another stage"))
+    files, wrong = private.survey(folder)
+    others = {path: owner for path, owner in owners.items() if owner != stage.name}
+    others |= {path: owners.get(path, "another stage") for path in brought}
+    above = {str(parent): path for path in others for parent in PurePosixPath(path).parents}
+    found, changed = [], []
+    for path, file in files.items():
+        if problem := artifact_problem(path) or _misplaced(path, above, others):
+            wrong[path] = problem
             continue
-        if owners.get(path, stage.name) != stage.name:
-            raise _foreign(stage, path, owners[path])
-        found.append(Found(path, file, size, digest, changed))
-    there = {one.path for one in found}
-    missing = [path for path in stage.produces if path not in there]
-    if missing:
-        raise ContractError(
-            f"{stage.name} exited 0 without {', '.join(missing)}",
-            "it must write every file of produces to ARTIFACTS_DIR",
-        )
+        try:
+            about, size, digest = private.hashed(file)
+        except OSError as error:
+            wrong[path] = private.cannot_be_read(error)
+            continue
+        if path not in others:
+            found.append(Found(path, file, size, digest, about.st_mtime_ns))
+        elif digest != brought.get(path):
+            changed.append(path)
+    ours = {*files, *wrong}
+    gone = [path for path in brought if path not in ours]
+    missing = [path for path in stage.produces if path not in ours]
+    if wrong or changed or gone or missing:
+        raise _broken(stage, others, wrong, {"changed": changed, "removed": gone}, missing)
     return found
 
 
@@ -124,28 +119,34 @@ def publish(
     before: Mapping[str, Object],
     still_mine: Callable[[], None],
     meter: Meter,
+    sent: dict[str, str | None],
 ) -> dict[str, Artifact]:
     """Put every file into the store and return what a commit lists.
 
     Each put is conditional on what was there when the attempt began, so an attempt that was
-    superseded meanwhile cannot replace its successor's file; `still_mine` raises if it was.
+    superseded meanwhile cannot replace its successor's file; `still_mine` raises if it was. `sent`
+    gets the etag of each file, None while it is under way, also of a publication that fails.
+    Raises ContractError for a file that changes, or cannot be read any more.
     """
     published = {}
     for one in found:
         key = plan.run_prefix + one.path
         seen = before.get(one.path)
-        try:
-            there = store.put(key, one.file, seen.etag if seen else ABSENT, meter(one))
-        except Conflict:
-            # Either a late write of an attempt that this one superseded, or a successor's.
-            still_mine()
-            there = _replace(store, key, one, meter)
+        sent[one.path] = None
+        with _from(one):
+            try:
+                there = store.put(key, one.file, seen.etag if seen else ABSENT, meter(one))
+            except Conflict:
+                # Either a late write of an attempt that this one superseded, or a successor's.
+                still_mine()
+                there = _replace(store, key, one, meter)
+        sent[one.path] = there.etag
         with _readable(one.path):
-            status = one.file.stat()
+            status = one.file.lstat()
         # What is mapped into memory can change without a new time (mmap(2)), so the bytes that were
         # sent are compared: a commit lists what is in the store, and nothing else.
-        sent = (there.size, there.sha256, status.st_size, status.st_mtime_ns)
-        if sent != (one.size, one.sha256, one.size, one.changed):
+        found_now = (there.size, there.sha256, status.st_size, status.st_mtime_ns)
+        if found_now != (one.size, one.sha256, one.size, one.changed):
             raise _unsteady(one.path)
         published[one.path] = Artifact(there.size, one.sha256, there.etag)
     return published
@@ -217,10 +218,38 @@ def _replace(store: Store, key: str, one: Found, meter: Meter) -> Object:
         ) from error
 
 
-def _foreign(stage: StagePlan, path: str, owner: str) -> ContractError:
-    return ContractError(
-        f"{stage.name} changed {path}, which belongs to {owner}", "write under another name"
-    )
+def _misplaced(path: str, above: Mapping[str, str], others: Mapping[str, str]) -> str | None:
+    """Return why a file cannot lie where it does: no name is a file and a folder at once."""
+    if path in above:
+        return f"is in the way of {above[path]}, which belongs to {others[above[path]]}"
+    for parent in map(str, PurePosixPath(path).parents):
+        if parent in others:
+            return f"lies under {parent}, which is a file of {others[parent]}"
+    return None
+
+
+def _broken(
+    stage: StagePlan,
+    others: Mapping[str, str],
+    wrong: Mapping[str, str],
+    done: Mapping[str, list[str]],
+    missing: list[str],
+) -> ContractError:
+    """Return what a stage left undone, in one error."""
+    said, hints = [], []
+    if wrong:
+        names = private.listed(f"{shown(path)} {why}" for path, why in sorted(wrong.items()))
+        said.append(f"{stage.name} left what cannot be published: {names}")
+        hints.append("write plain files, or links to files in ARTIFACTS_DIR, under plain names")
+    for verb, paths in done.items():
+        if paths:
+            names = private.listed(f"{path}, which belongs to {others[path]}" for path in paths)
+            said.append(f"{stage.name} {verb} {names}")
+            hints.append("let it be, and write under another name")
+    if missing:
+        said.append(f"{stage.name} exited 0 without {', '.join(missing)}")
+        hints.append("it must write every file of produces to ARTIFACTS_DIR")
+    return ContractError(" and ".join(said), "; ".join(dict.fromkeys(hints)))
 
 
 def _unsteady(path: str) -> ContractError:
@@ -240,34 +269,14 @@ def _readable(path: str) -> Iterator[None]:
         ) from error
 
 
-def _files(stage: StagePlan, folder: Path) -> list[Path]:
-    """Return the regular files under a folder, sorted. Raises ContractError for any other kind."""
-
-    def unreadable(error: OSError) -> None:
-        with _readable(os.path.relpath(error.filename, folder)):
-            raise error
-
-    files = []
-    for where, folders, names in os.walk(folder, onerror=unreadable):
-        for name in (*folders, *names):
-            path = Path(where, name)
-            with _readable(name):
-                mode = path.lstat().st_mode
-            if stat.S_ISREG(mode):
-                files.append(path)
-            elif not stat.S_ISDIR(mode):
-                raise ContractError(
-                    f"{stage.name} left {str(path.relative_to(folder))!a}, which is no plain file",
-                    "copy what a link points to; remove sockets and pipes",
-                )
-    return sorted(files)
-
-
-def _hashed(file: Path) -> tuple[int, str]:
-    """Return a file's size and SHA-256, read in pieces."""
-    digest, size = hashlib.sha256(), 0
-    with file.open("rb") as stream:
-        while piece := stream.read(PIECE):
-            digest.update(piece)
-            size += len(piece)
-    return size, digest.hexdigest()
+@contextmanager
+def _from(one: Found) -> Iterator[None]:
+    """Tell a file that the stage has taken away from a store that cannot be written."""
+    try:
+        yield
+    except RecordError as error:
+        with _readable(one.path):
+            digest = private.hashed(one.file)[2]
+        if digest != one.sha256:
+            raise _unsteady(one.path) from error
+        raise

@@ -22,7 +22,9 @@ from shim.reader import Reader
 DEFAULT_REDACT = ("*_TOKEN", "*_PASSWORD", "*_SECRET*")
 MAX_PATH = 900  # bytes: the store's and the run's prefix fit before it in a key
 RESERVED = "_stages"  # the folder of the records under a run prefix
-TABLE_KEYS = ("root", "redact", "env_file", "requirements", "stage", "state_machine", "spot")
+TABLE_KEYS = ("root", "redact", "env_file", "requirements", "keep_failed", "stage",
+              "state_machine", "spot")  # fmt: skip
+KEEP_FAILED = 10 * 10**9  # bytes of what a failed attempt made, for each stage
 OPTION_KEYS = ("pass", "help", "type", "default")
 OPTION_TYPES = {"flag": (bool,), "text": (str,), "int": (int,), "float": (int, float)}
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}")
@@ -49,7 +51,10 @@ class StageOption:
 
 @dataclass(frozen=True)
 class Stage:
-    """One row of the table. `timeout` is in seconds; paths are relative to the run prefix."""
+    """One row of the table. `timeout` is in seconds; paths are relative to the run prefix.
+
+    `keep_failed` is how many bytes of what its failed attempt made are kept.
+    """
 
     name: str
     command: tuple[str, ...]
@@ -61,11 +66,12 @@ class Stage:
     state: str
     slug: str
     io: str
+    keep_failed: int
     options: tuple[StageOption, ...]
 
 
 STAGE_KEYS = ("name", "command", "needs", "requires", "produces", "inputs", "timeout", "state",
-              "slug", "io", "options")  # fmt: skip
+              "slug", "io", "keep_failed", "options")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -111,7 +117,8 @@ def parse(table: Mapping[str, Any], path: Path) -> Pipeline:
     rows = table.get("stage")
     if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
         raise reader.wrong("there is no [[stage]]", "add one row [[stage]] for each stage")
-    stages = [_stage(reader, row, number) for number, row in enumerate(rows, 1)]
+    kept = reader.size(table, "keep_failed", "", KEEP_FAILED)
+    stages = [_stage(reader, row, number, kept) for number, row in enumerate(rows, 1)]
     _unique(reader, stages)
     base = path.absolute().parent
     return Pipeline(
@@ -151,7 +158,7 @@ def artifact_problem(path: str) -> str | None:
     return None
 
 
-def _stage(reader: Reader, row: Mapping[str, Any], number: int) -> Stage:
+def _stage(reader: Reader, row: Mapping[str, Any], number: int, kept: int) -> Stage:
     name = row.get("name")
     if not isinstance(name, str) or not NAME.fullmatch(name):
         raise reader.wrong(
@@ -195,6 +202,7 @@ def _stage(reader: Reader, row: Mapping[str, Any], number: int) -> Stage:
         state=reader.text(row, "state", where, name.title().replace("-", "").replace("_", "")),
         slug=slug,
         io=io,
+        keep_failed=reader.size(row, "keep_failed", where, kept),
         options=_options(reader, row.get("options", {}), name),
     )
 

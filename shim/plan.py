@@ -65,7 +65,7 @@ class Request:
 
 @dataclass(frozen=True)
 class StagePlan:
-    """One stage as it will run. `timeout` is in seconds.
+    """One stage as it will run. `timeout` is in seconds, `keep_failed` in bytes.
 
     `command` is bound: only `{artifacts_dir}` and `{python}` are left to be filled where it runs.
     `skipped` says why it will not run; it is empty for a stage that will.
@@ -81,6 +81,7 @@ class StagePlan:
     state: str
     slug: str
     io: str
+    keep_failed: int
     skipped: str
 
 
@@ -328,5 +329,6 @@ def _stage(
         state=stage.state,
         slug=stage.slug,
         io=stage.io,
+        keep_failed=stage.keep_failed,
         skipped=skipped,
     )

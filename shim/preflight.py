@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from shim import clock, fields, needs, reclaim
+from shim import clock, fields, kept, needs, reclaim
 from shim.endure import Enduring, unanswered
 from shim.environment import child_environment
 from shim.errors import AccessError, PipelineError, PreflightError, ShimError
@@ -82,7 +82,10 @@ def _command(plan: Plan, stage: StagePlan) -> Iterator[ShimError]:
 def _temporary() -> Iterator[ShimError]:
     hint = "point TMPDIR elsewhere"
     try:
-        yield from _disk(tempfile.gettempdir(), f"temporary files; {hint}")
+        there = tempfile.gettempdir()
+        if (failed := kept.base_in(Path(there))).exists():
+            hint += f", or remove what failed attempts have left in {failed}"
+        yield from _disk(there, f"temporary files; {hint}")
     except OSError as error:
         yield PreflightError(f"there is no folder for temporary files ({error.strerror})", hint)
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from shim.errors import PipelineError, nearest, shown
 from shim.fields import unknown_field
+
+SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?)\s*(?:([KMGT])(I?))?B?", re.IGNORECASE)
 
 
 class Reader:
@@ -53,3 +56,17 @@ class Reader:
                     f"{key}{where} has the unknown field {shown(name)} in {shown(text)}",
                     f"{nearest(name, known)} (a plain brace is written twice)",
                 )
+
+    def size(self, table: Mapping[str, Any], key: str, where: str, default: int) -> int:
+        """Return bytes from a number or a text such as 500MB; false is none at all."""
+        value = table.get(key, default)
+        if value is False:
+            return 0
+        text = str(value) if type(value) in (int, str) else ""
+        match = SIZE.fullmatch(text.strip())
+        if not match:
+            raise self.wrong(
+                f"{key}{where} is {shown(value)}", 'give it a size, as "10GB", or false for none'
+            )
+        power = " KMGT".index((match[2] or " ").upper())
+        return int(float(match[1]) * (1024 if match[3] else 1000) ** power)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
 import signal
 import socket
 import sys
-import tempfile
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -19,29 +17,32 @@ from shim import (
     commit,
     fields,
     liveness,
+    lost,
     needs,
     outcome,
+    private,
     process,
     reclaim,
     record,
     redact,
     ship,
+    takeback,
 )
 from shim.checkpoint import Checkpoint
 from shim.commit import Artifact, Commit
 from shim.detach import STOPPING, Lifeline, detached, signal_name
 from shim.endure import Enduring, at_once
 from shim.environment import child_environment
-from shim.errors import RecordError, ShimError, printable
+from shim.errors import ShimError, printable
+from shim.kept import Keeper
 from shim.meter import meter
 from shim.outcome import Result
 from shim.plan import Plan, StagePlan
 from shim.process import Ended
 from shim.sinks import say
-from shim.store import Store, open_store
+from shim.store import Object, Store, open_store
 
 SHIP_LAST = 60.0  # seconds for the rest of a log at the end
-PRIVATE = "artifacts"  # in the attempt's temporary folder
 
 
 class StoppedError(ShimError):
@@ -61,48 +62,24 @@ def run(plan: Plan, stage: StagePlan, report: Path | None = None, parent: int | 
     if parent:
         liveness.die_with(parent)
     attempt = record.attempt_id(clock.utc_now())
-    folder = _temporary(stage)
+    folder = private.temporary(stage.name)
     log = folder / f"{stage.name}.log"
     started = time.monotonic()
+    keeper = Keeper(plan, stage, attempt, folder, lambda text: say(f"{stage.name}: {text}"))
 
     def work(lifeline: Lifeline) -> int:
         result = Result()
         try:
-            return _Run(plan, stage, attempt, folder, lifeline, result).go()
+            return _Run(plan, stage, attempt, folder, lifeline, result, keeper).go()
         finally:
             result.seconds = time.monotonic() - started
             result.write(report)
 
-    def lost(why: str) -> None:
-        """Do what the supervisor cannot any more: ship the log, close the receipt, tidy up."""
-        here = str(log) if log.exists() else "-"
-        result = Result("lost", time.monotonic() - started, here)
-        shutil.rmtree(folder / PRIVATE, ignore_errors=True)
-        try:
-            store = open_store(plan.store)
-            if log.exists() and (shipper := _shipper(store, plan, stage, log)).finish():
-                result.log = shipper.uri
-                log.unlink()
-            say(f"{stage.name}: {why}; its log is {result.log}")
-            known = record.identity(plan, stage.name, attempt)
-            record.close_left(store, plan.run_prefix, known, why, log=result.log)
-        except ShimError as error:
-            say(f"{stage.name}: {why}; its receipt stays open: {error}")
-        if not log.exists():
-            shutil.rmtree(folder, ignore_errors=True)
+    def ended(why: str) -> None:
+        result = lost.close(plan, stage, attempt, log, keeper, _shipper, why, started)
         result.write(report)
 
-    return detached(work, lost)
-
-
-def _temporary(stage: StagePlan) -> Path:
-    try:
-        return Path(tempfile.mkdtemp(prefix=f"spot_backtest-{stage.name}-"))
-    except OSError as error:
-        raise RecordError(
-            f"there is no folder for the files of {stage.name} ({error.strerror})",
-            "point TMPDIR elsewhere",
-        ) from error
+    return detached(work, ended)
 
 
 def _shipper(store: Store, plan: Plan, stage: StagePlan, log: Path) -> ship.Shipper:
@@ -124,14 +101,19 @@ class _Run:
         folder: Path,
         lifeline: Lifeline,
         result: Result,
+        keeper: Keeper,
     ) -> None:
         self.plan, self.stage, self.lifeline, self.result = plan, stage, lifeline, result
+        self.keeper, self.committed = keeper, False
+        self.before: Mapping[str, Object] = {}
+        self.made, self.sent = private.Identity.of(folder), dict[str, str | None]()
         self.folder, self.log = folder, folder / f"{stage.name}.log"
-        self.private = folder / PRIVATE
+        self.private = folder / private.FOLDER
         store = open_store(plan.store)
         self.store = Enduring(store, self._go_on, self._tell)
         # Their threads try again by themselves.
         self.attempt = record.Attempt(store, plan, stage.name, attempt)
+        self.attempt.values[takeback.PLACE] = str(self.private)
         self.checkpoint = Checkpoint(store, plan, stage, folder, self._tell)
 
     def go(self) -> int:
@@ -144,9 +126,7 @@ class _Run:
             wait(self.attempt.open)  # on an instance nobody is there to be told at once
             return self._closed()
         finally:
-            shutil.rmtree(self.private, ignore_errors=True)
-            if not self.log.exists():
-                shutil.rmtree(self.folder, ignore_errors=True)
+            self.keeper.tidy(self.log)
 
     def _committed(self) -> bool:
         plan = self.plan
@@ -189,10 +169,26 @@ class _Run:
             shipped = shipper.finish(SHIP_LAST)
             self.result.outcome = how
             self.result.log = shipper.uri if shipped else str(self.log)
+            if self.committed:
+                takeback.forget(self.attempt)
+            else:
+                details |= self._leave()
             self._close(how, code, log=self.result.log, **details)
             if shipped:
                 self.log.unlink(missing_ok=True)
         return code
+
+    def _leave(self) -> dict[str, Any]:
+        """Take back what was published, keep what was made; return what the receipt says of it."""
+        superseded = self.attempt.superseded.is_set
+        where = self.keeper.keep(
+            self.attempt.store, lambda: bool(self.lifeline.stop), superseded=superseded()
+        )
+        said = {"kept": where} if where else {}
+        # By the one that took over, who may have published the same bytes meanwhile.
+        if superseded():
+            return said
+        return said | takeback.fail(self.store, self.attempt, self.sent, self.before)
 
     def _close(self, how: str, code: int, **details: Any) -> None:
         """Close the receipt; a failure here must not replace the stage's own status."""
@@ -205,8 +201,8 @@ class _Run:
 
     def _command(self, commits: Mapping[str, Commit | None]) -> Ended:
         """Bring in what is required and run the command under capture."""
-        self.private.mkdir()
-        self.before = artifacts.snapshot(self.store, self.plan)
+        self.private.mkdir(mode=0o700)
+        self.before = takeback.begin(self.store, self.plan, self.stage, self.attempt, self._tell)
         self.replaced = commit.read(self.store, self.plan.run_prefix, self.stage.name)
         self.started = self.store.now()
         self.brought: dict[str, str] = {}
@@ -219,6 +215,7 @@ class _Run:
         env = child_environment(self.plan, self.stage, str(self.private), kept, self._tell)
         values = {"python": sys.executable, "artifacts_dir": str(self.private)}
         command = [fields.fill(part, values) for part in self.stage.command]
+        self.keeper.begin()
         self._tell(f"attempt {self.attempt.id}, timeout {self.stage.timeout} s")
         return process.run(
             command,
@@ -241,12 +238,14 @@ class _Run:
                 self.store, self.plan, self.stage, self.before, self.started
             )
         else:
+            private.check(self.stage.name, self.private, self.made, self.folder)
             owners = artifacts.owners_of(self.store, self.plan, self.stage)
             found = artifacts.collect(self.stage, self.private, self.brought, owners)
-            self._still_mine()
+            takeback.announce(self.store, self.attempt, found, self.replaced)
+            self._go_on()
             show = meter(self._go_on, self._tell, self.plan.quiet)
             published = artifacts.publish(
-                self.store, self.plan, found, self.before, self._still_mine, show
+                self.store, self.plan, found, self.before, self._still_mine, show, self.sent
             )
         for path in artifacts.retire(
             self.store, self.plan, self.replaced, published, self._still_mine
@@ -254,6 +253,7 @@ class _Run:
             self._tell(f"removed {path}, which only the commit before this one had")
         self._still_mine()
         self._write_commit(commits, published)
+        self.committed = True
         self._tell(f"committed {len(published)} artifacts")
         self.checkpoint.forget()
 

@@ -5,7 +5,7 @@ Nothing here is the shim's: what counts as complete is written down a second tim
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -169,6 +169,7 @@ class Model:
         self.receipts: dict[Where, dict[str, list[tuple[str, int | None]]]] = {}
         self.running: list[Attempt] = []
         self.left: list[Attempt] = []  # whose receipt nobody has closed
+        self.stranded: list[Attempt] = []  # whose files nobody has taken back
 
     def verifies(self, where: Where, stage: str) -> bool:
         """Return whether a stage is complete."""
@@ -257,6 +258,9 @@ class Model:
         if refused:
             end.refused.add((stage, refused))
             return self._close(run, stage, "failed", 69)
+        for one in [o for o in self.stranded if (o.run.where, o.stage) == (where, stage)]:
+            self.stranded.remove(one)
+            self._take_back(one, one.made)
         below = {need: self.commits.get(where, {}).get(need) for need in NEEDS[stage]}
         return Attempt(
             run,
@@ -269,6 +273,8 @@ class Model:
     def _end(self, one: Attempt, cut: Cut) -> tuple[str, int]:
         run, stage = one.run, one.stage
         if cut.how in ("supervisor", "both"):
+            if cut.moment in ("publishing", "committing"):
+                self.stranded.append(one)
             if cut.how == "both":
                 self.left.append(one)
             else:
@@ -282,6 +288,7 @@ class Model:
         if cut.moment == "publishing" and (
             cut.how == "caller" or (cut.how == "term" and not cut.noticed)
         ):
+            self._take_back(one, one.made.keys() - {PRODUCT[stage]})
             return self._close(run, stage, "failed", 137 if cut.how == "caller" else 143)
         self._publish(one, "committed")
         return self._close(run, stage, "committed", 0)
@@ -303,6 +310,16 @@ class Model:
                 one.stage, one.run.where.date, one.run.execution, dict(one.made), one.built_on
             )
             self.commits.setdefault(one.run.where, {})[one.stage] = one.commit
+
+    def _take_back(self, one: Attempt, paths: Iterable[str]) -> None:
+        """Remove what an attempt has put, but for what a commit lists, or somebody else changed."""
+        files = self.files.get(one.run.where, {})
+        current = self.commits.get(one.run.where, {}).get(one.stage)
+        for path in paths:
+            body = one.made[path]
+            listed = [c for c in (current, one.replaced) if c and c.artifacts.get(path) == body]
+            if files.get(path) == body and not listed:
+                del files[path]
 
     def _close(self, run: Run, stage: str, outcome: str, code: int) -> tuple[str, int]:
         self._enter(run, stage, outcome, code)

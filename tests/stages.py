@@ -114,7 +114,12 @@ class Table:
 
     def leftovers(self) -> list[str]:
         """Return the temporary folders that are left."""
-        return [path.name for path in self.folder.glob("spot_backtest*")]
+        there = [path.name for path in self.folder.glob("spot_backtest*")]
+        return [name for name in there if not name.startswith("spot_backtest-failed-")]
+
+    def kept(self, stage: str) -> list[Path]:
+        """Return the folders in which files of a stage's failed attempts are kept."""
+        return sorted(self.folder.glob(f"spot_backtest-failed-{os.geteuid()}/{stage}-*/*"))
 
     def contents(self) -> dict[str, str]:
         """Return the SHA-256 of everything in the store."""
@@ -160,8 +165,9 @@ def bodies(store: Store, keys: Iterable[str]) -> list[bytes]:
 
 
 def read_all(store: Store, prefix: str) -> list[dict[str, Any]]:
-    """Return the JSON objects under a prefix."""
-    return [json.loads(body) for body in bodies(store, (o.key for o in store.list(prefix)))]
+    """Return the JSON objects directly under a prefix."""
+    keys = [o.key for o in store.list(prefix) if "/" not in o.key.removeprefix(prefix)]
+    return [json.loads(body) for body in bodies(store, keys)]
 
 
 def publish(

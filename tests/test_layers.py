@@ -21,10 +21,11 @@ LEVELS: dict[str, tuple[str, ...]] = {
     "doing": (
         "status",
         *("spot", "instance", "spot_preflight", "follow", "reap", "fleet", "closing", "guest"),
-        *("stage", "outcome", "preflight", "capture", "asl", "meter", "process", "detach"),
+        *("stage", "lost", "outcome", "preflight", "capture", "asl", "meter", "process", "detach"),
     ),
     "keeping": (
-        *("artifacts", "needs", "ec2", "launch", "record", "commit", "liveness", "environment"),
+        *("kept", "takeback", "artifacts", "private", "needs", "ec2", "launch", "record", "commit"),
+        *("liveness", "environment"),
         *("bundle", "checkpoint", "endure", "imds", "reclaim", "recorded", "silence"),
         *("ship", "sinks", "redact", "s3", "upload", "aws", "aws_errors"),
         *("directory", "locking", "folders", "disk", "store"),

@@ -162,6 +162,20 @@ def test_a_full_disk_is_said(local: Table, monkeypatch: pytest.MonkeyPatch) -> N
     assert "too little for the store" in found
 
 
+def test_a_disk_that_is_full_of_what_failed_attempts_left_says_where_that_is(
+    local: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """I43: a stage that filled the disk and was kept must not be in the way of the next for ever."""
+    local.three()
+    monkeypatch.setattr(preflight, "FREE", 1 << 60)
+    monkeypatch.setattr(tempfile, "tempdir", str(local.folder))
+    failed = local.folder / f"spot_backtest-failed-{os.geteuid()}"
+    assert str(failed) not in said(local)
+    failed.mkdir()
+
+    assert f"or remove what failed attempts have left in {failed}" in said(local)
+
+
 def test_without_a_folder_for_temporary_files_that_is_said(
     local: Table, monkeypatch: pytest.MonkeyPatch
 ) -> None:

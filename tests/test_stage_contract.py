@@ -71,16 +71,13 @@ def test_an_artifact_of_an_earlier_run_does_not_count(table: Table) -> None:
 @pytest.mark.parametrize(
     ("script", "said"),
     [
-        ("ln -s /etc/hostname link", "'link', which is no plain file"),
-        ("ln -s / link", "'link', which is no plain file"),
-        ("mkfifo pipe", "'pipe', which is no plain file"),
         ("mkdir _stages && touch _stages/backtest.json", "lies under _stages/"),
         ("touch .shim-x", "'.shim-x' holds a name that starts with .shim-"),
         ("touch 'a\nb'", "holds a character that a key cannot"),
         ("touch $(printf 'a\\377b')", "holds a character that a key cannot"),
         ("echo changed > other.txt", "backtest changed other.txt, which belongs to other"),
-        ('rm -r "$ARTIFACTS_DIR"', "the artifact '.' cannot be read"),
-        ('rm -r "$(dirname "$ARTIFACTS_DIR")"', "the artifact '.' cannot be read"),
+        ('rm -r "$ARTIFACTS_DIR"', "backtest left no ARTIFACTS_DIR"),
+        ('rm -r "$(dirname "$ARTIFACTS_DIR")"', "backtest left no ARTIFACTS_DIR"),
     ],
 )
 def test_what_cannot_be_published_breaks_the_contract(local: Table, script: str, said: str) -> None:

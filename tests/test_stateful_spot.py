@@ -191,7 +191,7 @@ class There(RuleBasedStateMachine):
             known = [re.escape(p) for p in files]
             known += [f"_stages/{stage}.json" for stage in self.model.commits.get(where, {})]
             known += [r"_stages/_claim\.json", r"_stages/_(launches|checkpoints)/.+"]
-            known += [RECEIPT.pattern]
+            known += [RECEIPT.pattern, r"_stages/\w+/[^/]+\.failed/.+"]
             expected = Counter[tuple[str, int | None]]()
             ends = Counter[tuple[str, int | None]]()
             for stage in BOTH:

@@ -1,0 +1,54 @@
+"""What the front does for a supervisor that was killed: ship the log, keep the files, close."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from shim import commit, record
+from shim.errors import ShimError
+from shim.kept import Keeper
+from shim.outcome import Result
+from shim.plan import Plan, StagePlan
+from shim.ship import Shipper
+from shim.sinks import say
+from shim.store import Store, open_store
+
+
+def close(
+    plan: Plan,
+    stage: StagePlan,
+    attempt: str,
+    log: Path,
+    keeper: Keeper,
+    shipping: Callable[[Store, Plan, StagePlan, Path], Shipper],
+    why: str,
+    started: float,
+) -> Result:
+    """End an attempt in the place of its supervisor and return what there is to report."""
+    result = Result("lost", time.monotonic() - started, str(log) if log.exists() else "-")
+    kept: dict[str, str] = {}
+    try:
+        store = open_store(plan.store)
+        if log.exists() and (shipper := shipping(store, plan, stage, log)).finish():
+            result.log = shipper.uri
+            log.unlink()
+        say(f"{stage.name}: {why}; its log is {result.log}")
+        if not _committed(store, plan, stage, attempt):
+            where = keeper.keep(store, lambda: True)
+            kept = {"kept": where} if where else {}
+        known = record.identity(plan, stage.name, attempt)
+        record.close_left(store, plan.run_prefix, known, why, log=result.log, **kept)
+    except ShimError as error:
+        say(f"{stage.name}: {why}; its receipt stays open: {error}")
+    keeper.tidy(log)
+    return result
+
+
+def _committed(store: Store, plan: Plan, stage: StagePlan, attempt: str) -> bool:
+    try:
+        made = commit.read(store, plan.run_prefix, stage.name)
+    except ShimError:  # nobody knows: what is kept too much harms nobody
+        return False
+    return made is not None and made.attempt == attempt

@@ -12,14 +12,20 @@ import click
 
 from shim import clock, options
 from shim import plan as plans
-from shim.errors import PipelineError
+from shim.errors import PipelineError, UsageError
 from shim.plan import Plan
 
 
 def plan_of(ctx: click.Context, given: BinaryIO | None = None) -> Plan:
     """Return the plan that was given, or the one that the command line asks for."""
     if given:
-        return Plan.from_json(given.read())
+        plan = Plan.from_json(given.read())
+        if plan.masked:
+            raise UsageError(
+                "this plan was printed without its secrets (each is *** in it), so it cannot run",
+                "give the options of the plan themselves",
+            )
+        return plan
     found = options.table(ctx)
     if found is None:
         raise PipelineError("the table could not be read", "name one with --pipeline")

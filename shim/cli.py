@@ -6,6 +6,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, NoReturn
 
@@ -16,7 +17,11 @@ from shim import pipeline as tables
 from shim.asking import plan_of
 from shim.errors import PipelineError, ShimError, UsageError, shown
 from shim.groups import Asl, Top
+from shim.masking import masked_notice, masked_plan
 from shim.printing import PROGRAM, for_ssm, print_result, say
+from shim.redact import masker
+from shim.secret_names import SecretNames
+from shim.secret_values import command_secrets, environment_secrets
 
 
 @click.group(cls=Top, context_settings={"help_option_names": ["-h", "--help"]})
@@ -31,7 +36,7 @@ def cli() -> None:
 def plan_command(ctx: click.Context, /, as_json: bool, **_: object) -> None:
     """Print what would run: the run date, the stages and their commands."""
     plan = plan_of(ctx)
-    print_result(plan.to_json() if as_json else show.described(plan))
+    print_result(masked_plan(plan).to_json() if as_json else show.described(plan))
 
 
 @cli.command("entry", cls=options.PlanCommand, hidden=True)
@@ -97,7 +102,10 @@ def stage_command(
     plan = plan_of(ctx, plan_file)
     if plan.on != "here":
         raise UsageError("a stage runs here", "for an instance: ./spot_backtest.sh --on spot")
-    code = stage.run(plan, plan.stage(name), report=report, parent=parent)
+    planned = plan.stage(name)
+    if not report and not plan.quiet and (notice := masked_notice(plan)):
+        say(notice)
+    code = stage.run(plan, planned, report=report, parent=parent)
     ctx.exit(code if report else for_ssm(code))
 
 
@@ -140,13 +148,15 @@ def capture_command(
         )
     from_flag = ctx.get_parameter_source("date") is click.core.ParameterSource.COMMANDLINE
     day = rundate.resolve(date if from_flag else None, date, clock.utc_now())
+    names = _secret_names()
     code = capture.capture(
         command,
         slug=slug,
         log=log,
         store_uri=store,
         run_date=day.text,
-        patterns=_redact(),
+        patterns=names.patterns,
+        allow=names.allow,
         env=os.environ,
         dry_run=dry_run,
         key=key,
@@ -209,9 +219,14 @@ def _open_standard_streams() -> None:
 
 
 def _fail(error: ShimError, debug: bool) -> int:
+    """Print an error without the secrets that are known here, which it may quote."""
+    names = _secret_names()
+    known = environment_secrets(os.environ, names) + command_secrets(sys.argv[1:], names)
+    mask = masker(known)
     if debug:
-        traceback.print_exc()
-    say(str(error))
+        with suppress(OSError):
+            print(mask.text(traceback.format_exc()), file=sys.stderr, end="")
+    say(mask.text(str(error)))
     return error.code
 
 
@@ -229,9 +244,9 @@ def _plain(error: click.ClickException) -> str:
     return message[:1].lower() + message[1:]
 
 
-def _redact() -> tuple[str, ...]:
-    """Return the table's redact patterns; capture masks by the usual ones without a table."""
+def _secret_names() -> SecretNames:
+    """Return what the table says about secrets; without a table the usual names are theirs."""
     try:
         return tables.load(options.find_table(())).redact
     except PipelineError:
-        return tables.DEFAULT_REDACT
+        return SecretNames()

@@ -12,8 +12,10 @@ from contextlib import suppress
 from typing import Any
 
 from shim import clock, liveness, record
-from shim.errors import BusyError, PreflightError
+from shim.errors import BusyError, PreflightError, UsageError
+from shim.masking import masked_plan
 from shim.pipeline import RESERVED
+from shim.plan import Plan
 from shim.record import SILENT, Receipt
 from shim.store import Conflict, Object, Store
 
@@ -75,6 +77,8 @@ class Record:
                     "the launch has ended; start another",
                 )
             values |= changes
+            if values.get("state") == "closed":
+                values |= _without_secrets(values)
             try:
                 self.store.put(self.key, json.dumps(values, indent=1).encode(), there.etag)
             except Conflict:
@@ -104,6 +108,14 @@ class Record:
                 f"there is no launch record {self.store.uri_of(self.key)}", "was it deleted?"
             )
         return record.parsed(self.store, self.key, found[0]), found[1]
+
+
+def _without_secrets(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the plan of a record that nothing runs by any more, as it may be printed."""
+    with suppress(UsageError):  # of another version: what its options are is not known
+        plan = Plan.from_json(json.dumps(values.get("plan")))
+        return {"plan": json.loads(masked_plan(plan).to_json())}
+    return {}
 
 
 def gone(store: Store, values: Mapping[str, Any], there: Object) -> bool:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from shim import reclaim
 from shim.detach import signal_name
+from shim.errors import ShimError
 from shim.process import Ended
 
 
@@ -37,3 +38,10 @@ def of(ended: Ended, stopped: bool) -> tuple[str, int]:
     if ended.how == "signalled" and ended.signal:
         return f"died of {signal_name(ended.signal)}", ended.code
     return ended.how, ended.code
+
+
+def failure(error: BaseException) -> tuple[int, str]:
+    """Return the exit code of an error that ended an attempt, and what it says."""
+    if isinstance(error, ShimError):
+        return error.code, str(error)
+    return ShimError.code, repr(error)

@@ -19,12 +19,12 @@ from shim import (
     commit,
     fields,
     liveness,
+    masking,
     needs,
     outcome,
     process,
     reclaim,
     record,
-    redact,
     ship,
 )
 from shim.checkpoint import Checkpoint
@@ -127,7 +127,7 @@ class _Run:
     ) -> None:
         self.plan, self.stage, self.lifeline, self.result = plan, stage, lifeline, result
         self.folder, self.log = folder, folder / f"{stage.name}.log"
-        self.private = folder / PRIVATE
+        self.private, self.mask = folder / PRIVATE, masking.NOTHING
         store = open_store(plan.store)
         self.store = Enduring(store, self._go_on, self._tell)
         # Their threads try again by themselves.
@@ -181,8 +181,8 @@ class _Run:
             if code != 0:
                 self._tell(f"{how}, exit code {code}; its log is {shipper.uri}", always=True)
         except BaseException as error:
-            code = error.code if isinstance(error, ShimError) else ShimError.code
-            details["error"] = str(error) if isinstance(error, ShimError) else repr(error)
+            code, what = outcome.failure(error)
+            details["error"] = self.mask.text(what)
             with suppress(OSError), self.log.open("a") as log:  # a full disk: it is on stderr too
                 log.write(f"spot_backtest: {details['error']}\n")
             raise
@@ -220,13 +220,14 @@ class _Run:
         env = child_environment(self.plan, self.stage, str(self.private), kept)
         values = {"python": sys.executable, "artifacts_dir": str(self.private)}
         command = [fields.fill(part, values) for part in self.stage.command]
+        self.mask = masking.stage_masker(self.plan, self.stage, command, env)
         self._tell(f"attempt {self.attempt.id}, timeout {self.stage.timeout} s")
         return process.run(
             command,
             log=self.log,
             lifeline=self.lifeline,
             env=env,
-            mask=redact.Masker(redact.secrets(env, self.plan.redact)),
+            mask=self.mask,
             cwd=Path(self.plan.root),
             console=None if self.plan.quiet else 1,
             timeout=self.stage.timeout,

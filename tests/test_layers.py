@@ -24,12 +24,15 @@ LEVELS: dict[str, tuple[str, ...]] = {
         *("stage", "outcome", "preflight", "capture", "asl", "meter", "process", "detach"),
     ),
     "keeping": (
-        *("artifacts", "needs", "ec2", "launch", "record", "commit", "liveness", "environment"),
+        *("artifacts", "needs", "ec2", "launch", "masking"),
+        *("record", "commit", "liveness", "environment"),
         *("bundle", "checkpoint", "endure", "imds", "reclaim"),
-        *("ship", "sinks", "redact", "s3", "upload", "aws", "directory", "store"),
+        *("redact", "secret_values", "secret_forms", "secret_files"),
+        *("ship", "sinks", "s3", "upload", "aws", "directory", "store"),
     ),
     "knowing": (
-        *("plan", "typed", "spot_table", "pipeline", "reader", "fields", "rundate", "address"),
+        *("plan", "typed", "spot_table", "pipeline", "secret_names"),
+        *("reader", "fields", "rundate", "address"),
         *("errors", "clock", "__init__"),
     ),
 }
@@ -39,7 +42,7 @@ DOORS = {("store", "s3"), ("store", "directory")}
 # All that «knowing» may import beside the shim, and how it may ask the machine: the table is read.
 PURE = {
     *("__future__", "_typeshed", "collections", "dataclasses", "datetime", "dateutil", "difflib"),
-    *("graphlib", "json", "pathlib", "posixpath", "re", "tomllib", "typing"),
+    *("fnmatch", "graphlib", "json", "pathlib", "posixpath", "re", "tomllib", "typing"),
 }
 ASKING = {"pipeline": {"read_bytes", "absolute", "resolve"}}
 IO = {

@@ -191,17 +191,17 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         code = 2
     except click.ClickException as error:
         hint = options.offer(error) if isinstance(error, click.UsageError) else ""
-        code = _fail(UsageError(_plain(error), hint), debug)
+        code = _fail(UsageError(_plain(error), hint), debug, words)
     except (click.Abort, KeyboardInterrupt):
         code = 130
     except ShimError as error:
-        code = _fail(error, debug)
+        code = _fail(error, debug, words)
     except BrokenPipeError:
         code = 141
     except Exception as error:  # whatever is left is a bug of ours: one line and 70
         name = type(error).__name__
         hint = "" if debug else "SHIM_DEBUG=1 shows where; please report it"
-        code = _fail(ShimError(f"internal error: {name}: {error}", hint), debug)
+        code = _fail(ShimError(f"internal error: {name}: {error}", hint), debug, words)
     for number, stream in ((1, sys.stdout), (2, sys.stderr)):
         try:
             stream.flush()
@@ -218,11 +218,10 @@ def _open_standard_streams() -> None:
             setattr(sys, name, os.fdopen(number, "w" if number else "r", closefd=False))
 
 
-def _fail(error: ShimError, debug: bool) -> int:
+def _fail(error: ShimError, debug: bool, words: Sequence[str]) -> int:
     """Print an error without the secrets that are known here, which it may quote."""
-    names = _secret_names()
-    known = environment_secrets(os.environ, names) + command_secrets(sys.argv[1:], names)
-    mask = masker(known)
+    names = _secret_names(words)
+    mask = masker(environment_secrets(os.environ, names) + command_secrets(words, names))
     if debug:
         with suppress(OSError):
             print(mask.text(traceback.format_exc()), file=sys.stderr, end="")
@@ -244,9 +243,9 @@ def _plain(error: click.ClickException) -> str:
     return message[:1].lower() + message[1:]
 
 
-def _secret_names() -> SecretNames:
+def _secret_names(words: Sequence[str] = ()) -> SecretNames:
     """Return what the table says about secrets; without a table the usual names are theirs."""
     try:
-        return tables.load(options.find_table(())).redact
+        return tables.load(options.find_table(words)).redact
     except PipelineError:
         return SecretNames()

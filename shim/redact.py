@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from shim.secret_forms import forms
+from shim.secret_search import Search
 from shim.secret_values import MASK, Secret
 
 MASKED = MASK.encode()
-ANCHOR = 8  # bytes of letters and digits that are looked for in place of all forms with them
-RUN = re.compile(rb"[A-Za-z0-9]+")
 
 
 def masker(secrets: Iterable[Secret]) -> Masker:
@@ -27,8 +25,9 @@ class Masker:
 
     def __init__(self, values: Iterable[bytes]) -> None:
         self._values = sorted({value for value in values if value}, key=len, reverse=True)
-        self._anchors = _anchors(self._values)
-        self._begins = _begins(self._values)
+        self._search = Search(self._values)
+        self._reach = len(self._values[0]) if self._values else 1
+        self._begins = _begins(self._values, self._reach)
         self._held = b""
 
     def feed(self, data: bytes) -> bytes:
@@ -74,21 +73,19 @@ class Masker:
     def _matches(self, data: bytes) -> list[tuple[int, int]]:
         """Return every place of every secret, by where they start, the longest first.
 
-        A regular expression of all secrets would try each of them at each byte; a search for one
-        skips most bytes, and most data holds not even an anchor.
+        A regular expression of all secrets would try each of them at each byte.
         """
-        there = {anchor for anchor in self._anchors if anchor in data}
-        wanted = {value for anchor in there for value in self._anchors[anchor]}
+        wanted = self._search.candidates(data)
         found = [(at, -len(value)) for value in wanted for at in _places(value, data)]
         return [(start, start - length) for start, length in sorted(found)]
 
     def _undecided(self, data: bytes) -> list[int]:
         """Return every place, in order, from which the data is a proper beginning of a secret."""
-        found = {
-            len(data) - length
-            for value, length in self._begins.get(data[-2:], ())
-            if length <= len(data) and data.endswith(value[:length])
-        }
+        found = set()
+        for number in self._begins.get(data[-2:], ()):
+            index, length = divmod(number, self._reach)
+            if length <= len(data) and data.endswith(self._values[index][:length]):
+                found.add(len(data) - length)
         if data and data[-1:] in self._begins:
             found.add(len(data) - 1)
         return sorted(found)
@@ -101,29 +98,15 @@ def _places(value: bytes, data: bytes) -> Iterator[int]:
         place = data.find(value, place + 1)
 
 
-def _anchors(values: Iterable[bytes]) -> dict[bytes, list[bytes]]:
-    """Return few texts of which each value holds one, with the values that do.
+def _begins(values: Sequence[bytes], reach: int) -> dict[bytes, list[int]]:
+    """Return the proper beginnings of all values by their last two bytes, those of one byte by it.
 
-    The forms of one secret differ in its special characters most of all, so that the longest run
-    of others stands for them; of those that hold each other the shortest does.
+    Each is a value's index and its own length in one number, for there are many.
     """
-    runs = {value: max(RUN.findall(value), key=len, default=b"") for value in values}
-    by_run: dict[bytes, list[bytes]] = {}
-    for value, run in runs.items():
-        by_run.setdefault(run if len(run) >= ANCHOR else value, []).append(value)
-    found: dict[bytes, list[bytes]] = {}
-    for run in sorted(by_run, key=len):
-        anchor = next((shorter for shorter in found if shorter in run), run)
-        found.setdefault(anchor, []).extend(by_run[run])
-    return found
-
-
-def _begins(values: Iterable[bytes]) -> dict[bytes, list[tuple[bytes, int]]]:
-    """Return the beginnings of all values by their last two bytes; those of one byte by it."""
-    found: dict[bytes, list[tuple[bytes, int]]] = {}
-    for value in values:
+    found: dict[bytes, list[int]] = {}
+    for index, value in enumerate(values):
         if len(value) > 1:
             found.setdefault(value[:1], [])
         for length in range(2, len(value)):
-            found.setdefault(value[length - 2 : length], []).append((value, length))
+            found.setdefault(value[length - 2 : length], []).append(index * reach + length)
     return found

@@ -11,6 +11,9 @@ from urllib.parse import quote, quote_plus
 
 SHORTEST = 6  # characters: what is shorter would blot out ordinary text
 SHORTEST_LINE = 8  # bytes
+LONGEST = 1024  # bytes: what is longer is masked piece by piece, so that little has to be kept
+PIECE = 512  # bytes
+MOST_ENCODED = 4096  # characters of a value that is looked for in URLs
 # What quote() is told to leave as it is: nothing, its own default, and what JavaScript's
 # encodeURIComponent leaves (ECMA-262, 19.2.6.4).
 SAFE = ("", "/", "!'()*")
@@ -34,13 +37,23 @@ def forms(value: str) -> set[bytes]:
     for text in {value, value.strip()}:
         raw = os.fsencode(text)
         found.add(raw)
-        found.update(_url_encoded(raw))
+        if len(text) <= MOST_ENCODED:
+            found.update(_url_encoded(raw))
         found.update(_quoted(text))
         found.update(_base64(raw))
     lines = os.fsencode(value).splitlines()
     if len(lines) > 1:
         found.update(line for line in map(bytes.strip, lines) if len(line) >= SHORTEST_LINE)
-    return found
+    return {piece for form in found for piece in _pieces(form)}
+
+
+def _pieces(form: bytes) -> Iterator[bytes]:
+    """Yield a form whole, or in pieces none of which is short."""
+    start = 0
+    while len(form) - start > LONGEST:
+        yield form[start : start + PIECE]
+        start += PIECE
+    yield form[start:]
 
 
 def _url_encoded(raw: bytes) -> Iterator[bytes]:

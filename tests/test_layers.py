@@ -27,7 +27,7 @@ LEVELS: dict[str, tuple[str, ...]] = {
         *("artifacts", "needs", "ec2", "launch", "masking"),
         *("record", "commit", "liveness", "environment"),
         *("bundle", "checkpoint", "endure", "imds", "reclaim"),
-        *("redact", "secret_values", "secret_forms", "secret_files"),
+        *("redact", "secret_values", "secret_forms", "secret_search", "secret_files"),
         *("ship", "sinks", "s3", "upload", "aws", "directory", "store"),
     ),
     "knowing": (

@@ -10,6 +10,7 @@ from shim import reclaim
 from shim.detach import signal_name
 from shim.errors import ShimError
 from shim.process import Ended
+from shim.redact import Masker
 
 
 @dataclass
@@ -40,8 +41,12 @@ def of(ended: Ended, stopped: bool) -> tuple[str, int]:
     return ended.how, ended.code
 
 
-def failure(error: BaseException) -> tuple[int, str]:
-    """Return the exit code of an error that ended an attempt, and what it says."""
+def failure(error: BaseException, mask: Masker) -> tuple[int, str]:
+    """Return the exit code of an error that ended an attempt, and what it says.
+
+    Secrets that it quotes are masked in the error itself, for it is printed by others.
+    """
     if isinstance(error, ShimError):
+        error.message, error.hint = mask.text(error.message), mask.text(error.hint)
         return error.code, str(error)
-    return ShimError.code, repr(error)
+    return ShimError.code, mask.text(repr(error))

@@ -43,8 +43,8 @@ class SecretNames:
     """What a table says about secrets.
 
     A name is a secret's if one of `patterns` matches it and none of `allow` does; case makes no
-    difference, and neither does `-` or `.` for `_`. `allow_files` are files that a bundle may
-    hold although they look like secrets.
+    difference, nor do `-` and `.` in place of `_`, nor dashes before it. `allow_files` are files
+    that a bundle may hold although they look like secrets.
     """
 
     patterns: tuple[str, ...] = PATTERNS
@@ -91,5 +91,5 @@ def _matches(name: str, patterns: tuple[str, ...]) -> bool:
 
 def _plain(name: str) -> str:
     """Return a name in the spelling in which names are compared; a [set] of a pattern stays."""
-    upper = name.upper()
+    upper = name.lstrip("-").upper()
     return upper if "[" in upper else upper.replace("-", "_").replace(".", "_")

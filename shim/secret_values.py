@@ -122,7 +122,7 @@ def _of_words(
             yield number, _Span(before, 0, len(word))
         elif equals and head in flags:
             yield number, _Span(flags[head], start, len(word))
-        elif equals and re.fullmatch(r"-*\w[\w.-]*", head) and names.secret(head.lstrip("-")):
+        elif equals and re.fullmatch(r"-*\w[\w.-]*", head) and names.secret(head):
             yield number, _Span(head, start, len(word))
         else:
             yield from ((number, span) for span in _inside(word, names))
@@ -133,7 +133,7 @@ def _asks_for_secret(word: str, names: SecretNames) -> bool:
     """Return whether a word is a flag whose value is the next word, and a secret."""
     if not word.startswith("-") or "=" in word or word.startswith(("--no-", "--skip-")):
         return False
-    return names.secret(word.lstrip("-"))
+    return names.secret(word)
 
 
 def _inside(text: str, names: SecretNames) -> Iterator[_Span]:

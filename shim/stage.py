@@ -181,8 +181,7 @@ class _Run:
             if code != 0:
                 self._tell(f"{how}, exit code {code}; its log is {shipper.uri}", always=True)
         except BaseException as error:
-            code, what = outcome.failure(error)
-            details["error"] = self.mask.text(what)
+            code, details["error"] = outcome.failure(error, self.mask)
             with suppress(OSError), self.log.open("a") as log:  # a full disk: it is on stderr too
                 log.write(f"spot_backtest: {details['error']}\n")
             raise
@@ -298,4 +297,4 @@ class _Run:
 
     def _tell(self, text: str, always: bool = False) -> None:
         if always or not self.plan.quiet:
-            say(f"{self.stage.name}: {text}")
+            say(f"{self.stage.name}: {self.mask.text(text)}")

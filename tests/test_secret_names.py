@@ -59,7 +59,7 @@ def test_a_tables_patterns_are_added_to_the_usual_ones() -> None:
 
 def test_a_name_or_a_pattern_is_exempted_by_allow() -> None:
     """`PARTITION_KEY=customer` is no secret."""
-    found = names({"allow": ["PARTITION_KEY", "SORT_*"]})
+    found = names({"allow": ["PARTITION_KEY", "--sort-*"]})
     allowed = ("PARTITION_KEY", "partition-key", "SORT_KEY")
     assert [found.secret(name) for name in allowed] == [False, False, False]
     assert found.secret("API_KEY")

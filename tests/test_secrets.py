@@ -151,8 +151,10 @@ def test_the_names_are_printed_once_in_a_run_of_several_stages(local: Table) -> 
 
 def test_a_receipt_holds_no_secret(local: Table) -> None:
     """I56: what an error quotes is masked in it, and in the log that ends with it."""
+    local.head = 'env_file = ".env"'
+    (local.folder / ".env").write_text("API_TOKEN=hunter2-hunter2\n")
     local.stage("backtest", 'echo x > "$ARTIFACTS_DIR/$API_TOKEN\tx"', produces=[])
-    done = local.run("stage", "backtest", API_TOKEN="hunter2-hunter2")
+    done = local.run("stage", "backtest")
     assert done.returncode != 0
     (receipt,) = local.receipts("backtest")
     assert "***" in receipt["error"]

@@ -20,6 +20,8 @@ from shim.store import Store, open_store
 from tests.calls import call, one_line, write_table
 from tests.children import PATIENCE
 from tests.entry import ROOT
+from tests.lab.aws import AwsLab
+from tests.launches import Spot
 from tests.stages import DATE, PREFIX, Table
 
 KEY = "poly/gon+0123"
@@ -195,6 +197,28 @@ def test_a_launch_that_is_over_has_a_record_without_secrets(local: Table) -> Non
 
     assert "hunter2pw" not in json.dumps(record.load())
     assert record.load()["plan"] == json.loads(masked_plan(plan).to_json())
+
+
+@pytest.mark.slow
+def test_a_secret_option_reaches_an_instance_and_no_log_or_record(
+    aws: AwsLab, tool: Path, tmp_path: Path
+) -> None:
+    """I56: the stage there gets it; its launch's record and all that was said have it not."""
+    spot = Spot(aws, tool, tmp_path / "spot")
+    told = 'test ${#2} = 9 && echo x > "$ARTIFACTS_DIR/a.txt"; echo "got $2"'
+    spot.table.stage("backtest", command=["sh", "-c", told, "x"], produces=["a.txt"])
+    text = spot.table.path.read_text()
+    spot.table.path.write_text(f'{text}\n[stage.options.api-token]\ntype = "text"\npass = "-t"\n')
+
+    done = spot.run("--api-token", "hunter2pw")
+
+    assert done.code == 0, done.err
+    assert "got ***" in done.out
+    assert "masked in logs: --api-token" in done.err
+    (record,) = spot.records()
+    assert record["plan"]["masked"]
+    for text in (done.out, done.err, spot.console(), json.dumps(record)):
+        assert "hunter2pw" not in text
 
 
 def opened(store: Store, plan: Plan) -> Record:

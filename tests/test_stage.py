@@ -224,7 +224,7 @@ def test_output_is_shown_as_it_is_written(local: Table) -> None:
         (local.folder / "go").touch()
         running.communicate(timeout=PATIENCE)
 
-    assert "attempt" in said[1]  # after the names of what is masked, which the lab's credentials are
+    assert "attempt" in said[1]  # after the names of what is masked: the lab's credentials
     assert (said[2], running.returncode) == ("at once\n", 0)
 
 

@@ -205,7 +205,7 @@ def test_a_secret_option_reaches_an_instance_and_no_log_or_record(
 ) -> None:
     """I56: the stage there gets it; its launch's record and all that was said have it not."""
     spot = Spot(aws, tool, tmp_path / "spot")
-    told = 'test ${#2} = 9 && echo x > "$ARTIFACTS_DIR/a.txt"; echo "got $2"'
+    told = 'test $(printf %s "$2" | wc -c) = 9 && echo x > "$ARTIFACTS_DIR/a.txt"; echo "got $2"'
     spot.table.stage("backtest", command=["sh", "-c", told, "x"], produces=["a.txt"])
     text = spot.table.path.read_text()
     spot.table.path.write_text(f'{text}\n[stage.options.api-token]\ntype = "text"\npass = "-t"\n')

@@ -23,7 +23,7 @@ def plan_of(ctx: click.Context, given: BinaryIO | None = None) -> Plan:
         if plan.masked:
             raise UsageError(
                 "this plan was printed without its secrets (each is *** in it), so it cannot run",
-                "give the options of the plan themselves",
+                "give the options themselves instead of --plan",
             )
         return plan
     found = options.table(ctx)

@@ -139,17 +139,22 @@ def _refuse_secrets(trees: Iterable[Tree], allowed: Sequence[str]) -> None:
 
     Raises PreflightError.
     """
-    found = [
-        str(tree.top / name)
-        for tree in trees
-        for name, mode, content in _as_they_are(tree, _uncommitted(tree))
-        if mode != "120000" and looks_secret(name, content) and not named(name, allowed)
-    ]
-    if found:
+    places = []
+    for tree in trees:
+        found = [
+            name
+            for name, mode, content in _as_they_are(tree, _uncommitted(tree))
+            if mode != "120000" and looks_secret(name, content) and not named(name, allowed)
+        ]
         more = len(found) - MOST_SECRETS
+        if found:
+            places.append(
+                f"in {tree.top}: {', '.join(found[:MOST_SECRETS])}"
+                f"{f' and {more} more' if more > 0 else ''}"
+            )
+    if places:
         raise PreflightError(
-            f"files that look like secrets would be stored with the code "
-            f"({', '.join(found[:MOST_SECRETS])}{f' and {more} more' if more > 0 else ''})",
+            f"files that look like secrets would be stored with the code ({'; '.join(places)})",
             "move them, add them to .gitignore, or name them in allow_files under [redact]",
         )
 

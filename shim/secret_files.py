@@ -62,4 +62,5 @@ def looks_secret(path: str, content: bytes) -> bool:
 
 def named(path: str, allowed: Sequence[str]) -> bool:
     """Return whether a file was named: by its name, its path or the end of that, or a pattern."""
-    return any(PurePosixPath(path).match(pattern) for pattern in allowed)
+    patterns = (PurePosixPath(pattern) for pattern in allowed)
+    return any(p.parts and PurePosixPath(path).match(str(p)) for p in patterns)

@@ -33,6 +33,10 @@ def forms(value: str) -> set[bytes]:
     """
     if not long_enough(value):
         return set()
+    try:
+        os.fsencode(value)
+    except UnicodeEncodeError:  # half of a character, out of JSON: no program can have it
+        return set()
     found: set[bytes] = set()
     for text in {value, value.strip()}:
         raw = os.fsencode(text)

@@ -93,6 +93,11 @@ def test_the_forms_are_masked_however_they_are_cut(value: str, cuts: list[int]) 
     assert b"".join(map(mask.feed, pieces)) + mask.flush() == masked(text, value)
 
 
+def test_what_no_program_can_print_is_no_secret() -> None:
+    """JSON may hold half of a character; it stops nothing."""
+    assert forms("half of \ud800 one") == set()
+
+
 @pytest.mark.parametrize("value", ["", "abc", "short", "  abc  ", "ééééé"])
 def test_a_value_of_less_than_six_characters_is_not_masked(value: str) -> None:
     """It would blot out ordinary words."""

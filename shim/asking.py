@@ -12,7 +12,7 @@ import click
 
 from shim import clock, options, regular
 from shim import plan as plans
-from shim.errors import PipelineError, shown
+from shim.errors import PipelineError, UsageError, shown
 from shim.plan import Plan
 
 
@@ -37,6 +37,11 @@ class PlanFile(click.ParamType[Plan | None]):
 def plan_of(ctx: click.Context, given: Plan | None = None) -> Plan:
     """Return the plan that was given, or the one that the command line asks for."""
     if given:
+        if given.masked:
+            raise UsageError(
+                "this plan was printed without its secrets (each is *** in it), so it cannot run",
+                "give the options themselves instead of --plan",
+            )
         return given
     found = options.table(ctx)
     if found is None:

@@ -13,12 +13,13 @@ import os
 import re
 import subprocess
 import tarfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from shim.errors import PreflightError
+from shim.secret_files import looks_secret, named
 from shim.store import ABSENT, Conflict, Store
 
 FOLDER = "_bundles"
@@ -26,6 +27,7 @@ MOST = 200 << 20  # bytes of all files
 TOOL, WORK = "tool", "work"  # folders of the archive
 NEVER = {".git", ".venv", ".venv.lock", "__pycache__", "artifacts"}  # outside of a repository
 SHOWN = 5  # names in a message
+MOST_SECRETS = 20  # of them in the message about all
 HEXADECIMAL = re.compile(r"[0-9a-f]{7,64}")  # a commit, or the beginning of one
 
 
@@ -54,11 +56,15 @@ class Tree:
     changed: tuple[str, ...]  # what differs from it
 
 
-def make(entry: Path, root: Path, code_version: str, allow_dirty: bool) -> Bundle:
+def make(
+    entry: Path, root: Path, code_version: str, allow_dirty: bool, allow_files: Sequence[str] = ()
+) -> Bundle:
     """Bundle the code of a run: the trees that hold the entry and the table's root.
 
     With `allow_dirty` files are taken as they are, and the code's version tells them from the
-    commit. Raises PreflightError for a tree with changes, and if the code changed since the plan.
+    commit; one that looks like a secret and is not committed is refused unless `allow_files` names
+    it. Raises PreflightError for that, for a tree with changes, and if the code changed since the
+    plan.
     """
     trees = {TOOL: _tree(entry), WORK: _tree(root)}
     if trees[TOOL].top == trees[WORK].top:
@@ -73,6 +79,8 @@ def make(entry: Path, root: Path, code_version: str, allow_dirty: bool) -> Bundl
     dirty = any(tree.changed or not tree.commit for tree in trees.values())
     if dirty and not allow_dirty:
         raise _refused(trees.values())
+    if dirty:
+        _refuse_secrets(trees.values(), allow_files)
     version = code_version.removesuffix("-dirty")
     commit = trees[WORK].commit
     same = version == code_version and commit.startswith(version)
@@ -126,6 +134,40 @@ def _refused(trees: Iterable[Tree]) -> PreflightError:
     raise AssertionError
 
 
+def _refuse_secrets(trees: Iterable[Tree], allowed: Sequence[str]) -> None:
+    """Refuse what looks like a secret, all of it at once; what was committed was somebody's choice.
+
+    Raises PreflightError.
+    """
+    places = []
+    for tree in trees:
+        found = [
+            name
+            for name, mode, content in _as_they_are(tree, _uncommitted(tree))
+            if mode != "120000" and looks_secret(name, content) and not named(name, allowed)
+        ]
+        more = len(found) - MOST_SECRETS
+        if found:
+            places.append(
+                f"in {tree.top}: {', '.join(found[:MOST_SECRETS])}"
+                f"{f' and {more} more' if more > 0 else ''}"
+            )
+    if places:
+        raise PreflightError(
+            f"files that look like secrets would be stored with the code ({'; '.join(places)})",
+            "move them, add them to .gitignore, or name them in allow_files under [redact]",
+        )
+
+
+def _uncommitted(tree: Tree) -> set[str] | None:
+    """Return the files that are not what the commit has, None for all."""
+    if not tree.commit:
+        return None
+    changed = _git(tree.top, "diff", "--name-only", "--no-renames", "-z", tree.commit) or ""
+    added = _git(tree.top, "ls-files", "-z", "--others", "--exclude-standard") or ""
+    return set(filter(None, f"{changed}{added}".split("\0")))
+
+
 def _archive(trees: dict[str, Tree], dirty: bool) -> bytes:
     """Return a gzipped tar that is the same for the same files."""
     sizes: dict[str, int] = {}
@@ -173,8 +215,10 @@ def _committed(tree: Tree) -> Iterator[tuple[str, str, bytes]]:
         answer.read(1)
 
 
-def _as_they_are(tree: Tree) -> Iterator[tuple[str, str, bytes]]:
-    """Return name, mode and content of every file that is there and not ignored."""
+def _as_they_are(
+    tree: Tree, only: Collection[str] | None = None
+) -> Iterator[tuple[str, str, bytes]]:
+    """Return name, mode and content of every file that is there and not ignored, or of some."""
     if tree.commit:
         words = ("ls-files", "-z", "--cached", "--others", "--exclude-standard", "--deduplicate")
         names = sorted(filter(None, (_git(tree.top, *words) or "").split("\0")))
@@ -186,6 +230,8 @@ def _as_they_are(tree: Tree) -> Iterator[tuple[str, str, bytes]]:
             if not NEVER.intersection(Path(folder, name).relative_to(tree.top).parts)
         )
     for name in names:
+        if only is not None and name not in only:
+            continue
         path = tree.top / name
         with suppress(FileNotFoundError):  # deleted, and not committed so
             if path.is_symlink():

@@ -11,7 +11,9 @@ from shim import clock
 from shim.detach import Lifeline, detached
 from shim.plan import prefixes
 from shim.process import GRACE, run
-from shim.redact import Masker, secrets
+from shim.redact import masker
+from shim.secret_names import SecretNames
+from shim.secret_values import command_secrets, environment_secrets, masked_line
 from shim.ship import EVERY, LAST, Shipper, log_key
 from shim.sinks import LogFile, say
 from shim.store import open_store
@@ -26,6 +28,7 @@ def capture(
     run_date: str,
     patterns: Sequence[str],
     env: Mapping[str, str],
+    allow: Sequence[str] = (),
     dry_run: bool = False,
     key: str | None = None,
     timeout: float | None = None,
@@ -35,16 +38,22 @@ def capture(
 ) -> int:
     """Run a command and return its status, whatever becomes of its log.
 
-    Both of its outputs go to the end of `log` and to stdout, with the values of the variables in
-    `env` whose names match `patterns` masked. It gets `env` and RUN_DATE, and our stdin unless
-    that is a terminal, which belongs to another session. Without a store the log stays local; a
-    log that cannot be opened or shipped is said on stderr and stays where that says. `key` replaces
-    the key that is made of the slug, the date, the host and the time. Durations are in seconds.
+    Both of its outputs go to the end of `log` and to stdout, with the secrets of `env` and of the
+    command masked: those whose names match `patterns` and none of `allow`. It gets `env` and
+    RUN_DATE, and our stdin unless that is a terminal, which belongs to another session. Without a
+    store the log stays local; a log that cannot be opened or shipped is said on stderr and stays
+    where that says. `key` replaces the key that is made of the slug, the date, the host and the
+    time. Durations are in seconds.
     Raises UsageError for an address that cannot be a store.
     """
     _, logs = prefixes(run_date, dry_run)
     key = key or log_key(logs, slug, run_date, os.uname().nodename, clock.utc_now())
     log = writable_log(log)
+    environment = {**env, "RUN_DATE": run_date}
+    names = SecretNames(tuple(patterns), tuple(allow))
+    hidden = environment_secrets(environment, names) + command_secrets(command, names)
+    if line := masked_line(hidden):
+        say(line)
 
     def shipping() -> Shipper | None:
         if not store_uri:
@@ -59,13 +68,12 @@ def capture(
 
     def work(lifeline: Lifeline) -> int:
         shipper = shipping()
-        environment = {**env, "RUN_DATE": run_date}
         ended = run(
             command,
             log=log,
             lifeline=lifeline,
             env=environment,
-            mask=Masker(secrets(environment, patterns)),
+            mask=masker(hidden),
             console=1,
             stdin=None if os.isatty(0) else 0,
             timeout=timeout,

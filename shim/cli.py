@@ -25,9 +25,13 @@ from shim.errors import (
 )
 from shim.groups import Asl, Top
 from shim.installation import broken, lacking
+from shim.masking import masked_notice, masked_plan
 from shim.plan import Plan
 from shim.printing import PROGRAM, for_ssm, print_result, say
 from shim.printing import show as show_result
+from shim.redact import masker
+from shim.secret_names import SecretNames
+from shim.secret_values import command_secrets, environment_secrets
 
 
 @click.group(cls=Top, context_settings={"help_option_names": ["-h", "--help"]})
@@ -42,7 +46,7 @@ def cli() -> None:
 def plan_command(ctx: click.Context, /, as_json: bool, **_: object) -> None:
     """Print what would run: the run date, the stages and their commands."""
     plan = plan_of(ctx)
-    print_result(plan.to_json() if as_json else show.described(plan))
+    print_result(masked_plan(plan).to_json() if as_json else show.described(plan))
 
 
 @cli.command("entry", cls=options.PlanCommand, hidden=True)
@@ -110,7 +114,10 @@ def stage_command(
         raise UsageError("a stage runs here", "for an instance: ./spot_backtest.sh --on spot")
     if parent:
         environment.adopt(parent)
-    code = stage.run(plan, plan.stage(name), report=report, parent=parent)
+    planned = plan.stage(name)
+    if not report and not plan.quiet and (notice := masked_notice(plan)):
+        say(notice)
+    code = stage.run(plan, planned, report=report, parent=parent)
     ctx.exit(code if report else for_ssm(code))
 
 
@@ -153,13 +160,15 @@ def capture_command(
         )
     from_flag = ctx.get_parameter_source("date") is click.core.ParameterSource.COMMANDLINE
     day = rundate.resolve(date if from_flag else None, date, clock.utc_now())
+    names = _secret_names()
     code = capture.capture(
         command,
         slug=slug,
         log=log,
         store_uri=store,
         run_date=day.text,
-        patterns=_redact(),
+        patterns=names.patterns,
+        allow=names.allow,
         env=environment.without_start_up(os.environ, say),
         dry_run=dry_run,
         key=key,
@@ -194,19 +203,19 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         code = 2
     except click.ClickException as error:
         hint = options.offer(error) if isinstance(error, click.UsageError) else ""
-        code = _fail(UsageError(_plain(error), hint), debug)
+        code = _fail(UsageError(_plain(error), hint), debug, words)
     except (click.Abort, KeyboardInterrupt):
         code = 130
     except ShimError as error:
-        code = _fail(error, debug)
+        code = _fail(error, debug, words)
     except BrokenPipeError:
         code = 141
     except ImportError as error:
-        code = _fail(lacking(error), debug)
+        code = _fail(lacking(error), debug, words)
     except OSError as error:
-        code = _fail(_known(error, debug), debug)
+        code = _fail(_known(error, debug), debug, words)
     except Exception as error:  # whatever is left is a bug of ours: one line and 70
-        code = _fail(_bug(error, debug), debug)
+        code = _fail(_bug(error, debug), debug, words)
     for number, stream in ((1, sys.stdout), (2, sys.stderr)):
         try:
             stream.flush()
@@ -245,11 +254,14 @@ def _known(error: OSError, debug: bool) -> ShimError:
     return _bug(error, debug)
 
 
-def _fail(error: ShimError, debug: bool) -> int:
+def _fail(error: ShimError, debug: bool, words: Sequence[str]) -> int:
+    """Print an error without the secrets that are known here, which it may quote."""
+    names = _secret_names(words)
+    mask = masker(environment_secrets(os.environ, names) + command_secrets(words, names))
     if debug:
         with suppress(OSError):  # as say()
-            traceback.print_exc()
-    say(str(error))
+            print(mask.text(traceback.format_exc()), file=sys.stderr, end="")
+    say(mask.text(str(error)))
     return error.code
 
 
@@ -267,9 +279,9 @@ def _plain(error: click.ClickException) -> str:
     return message[:1].lower() + message[1:]
 
 
-def _redact() -> tuple[str, ...]:
-    """Return the table's redact patterns; capture masks by the usual ones without a table."""
+def _secret_names(words: Sequence[str] = ()) -> SecretNames:
+    """Return what the table says about secrets; without a table the usual names are theirs."""
     try:
-        return tables.load(options.find_table(())).redact
+        return tables.load(options.find_table(words)).redact
     except PipelineError:
-        return tables.DEFAULT_REDACT
+        return SecretNames()

@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from shim import clock, liveness, record, recorded, silence
-from shim.errors import BusyError, PreflightError, UnreadableError
+from shim.errors import BusyError, PreflightError, UnreadableError, UsageError
+from shim.masking import masked_plan
 from shim.pipeline import RESERVED
+from shim.plan import Plan
 from shim.record import HEARTBEAT, SILENT, Receipt
 from shim.store import Conflict, Object, Store
 
@@ -80,7 +82,10 @@ class Record:
                     f"{self.uri} is closed: {values.get('outcome')}",
                     "the launch has ended; start another",
                 )
-            body = json.dumps({**values, **changes}, indent=1).encode()
+            changed: dict[str, Any] = {**values, **changes}
+            if changed.get("state") == "closed":
+                changed |= _without_secrets(changed)
+            body = json.dumps(changed, indent=1).encode()
             try:
                 self.store.put(self.key, body, there.etag)
             except Conflict:
@@ -108,6 +113,14 @@ class Record:
         if found is None:
             raise PreflightError(f"there is no launch record {self.uri}", "was it deleted?")
         return recorded.read(self.store, self.key, found[0], recorded.Launch), found[1]
+
+
+def _without_secrets(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the plan of a record that nothing runs by any more, as it may be printed."""
+    with suppress(UsageError):  # of another version: what its options are is not known
+        plan = Plan.from_json(json.dumps(values.get("plan")))
+        return {"plan": json.loads(masked_plan(plan).to_json())}
+    return {}
 
 
 def gone(store: Store, values: Mapping[str, Any], there: Object) -> bool:

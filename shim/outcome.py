@@ -8,8 +8,9 @@ from pathlib import Path
 
 from shim import reclaim
 from shim.detach import signal_name
-from shim.errors import printable
+from shim.errors import ShimError, printable
 from shim.process import Ended
+from shim.redact import Masker
 
 
 @dataclass
@@ -39,3 +40,14 @@ def of(ended: Ended, stopped: bool) -> tuple[str, int]:
     if ended.how == "signalled" and ended.signal:
         return f"died of {signal_name(ended.signal)}", ended.code
     return ended.how, ended.code
+
+
+def failure(error: BaseException, mask: Masker) -> tuple[int, str]:
+    """Return the exit code of an error that ended an attempt, and what it says.
+
+    Secrets that it quotes are masked in the error itself, for it is printed by others.
+    """
+    if isinstance(error, ShimError):
+        error.message, error.hint = mask.text(error.message), mask.text(error.hint)
+        return error.code, str(error)
+    return ShimError.code, mask.text(repr(error))

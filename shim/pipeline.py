@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from shim import regular
+from shim import regular, secret_names
 from shim.address import key_problem
 from shim.errors import PipelineError, nearest, shown
 from shim.fields import FIELDS, INPUT_FIELDS
 from shim.reader import Reader
+from shim.secret_names import SecretNames
 
-DEFAULT_REDACT = ("*_TOKEN", "*_PASSWORD", "*_SECRET*")
 MAX_PATH = 900  # bytes: the store's and the run's prefix fit before it in a key
 RESERVED = "_stages"  # the folder of the records under a run prefix
 TABLE_KEYS = ("root", "redact", "env_file", "requirements", "keep_failed", "stage",
@@ -84,7 +84,7 @@ class Pipeline:
 
     path: str
     root: str
-    redact: tuple[str, ...]
+    redact: SecretNames
     env_file: str | None
     requirements: str | None
     stages: tuple[Stage, ...]
@@ -124,7 +124,7 @@ def parse(table: Mapping[str, Any], path: Path) -> Pipeline:
     return Pipeline(
         path=str(path.absolute()),
         root=str((base / reader.text(table, "root", "", ".")).resolve()),
-        redact=reader.texts(table, "redact", "", DEFAULT_REDACT),
+        redact=secret_names.parse(reader, table),
         env_file=reader.optional(table, "env_file", ""),
         requirements=reader.optional(table, "requirements", ""),
         stages=_ordered(reader, stages),

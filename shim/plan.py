@@ -18,6 +18,7 @@ from typing import Any
 from shim import address, clock, fields, rundate, spot_table, typed
 from shim.errors import UsageError, nearest, shown
 from shim.pipeline import Pipeline, Stage, duration
+from shim.secret_names import SecretNames
 from shim.spot_table import Spot
 
 PREFIX = "backtest/"
@@ -68,7 +69,8 @@ class StagePlan:
     """One stage as it will run. `timeout` is in seconds, `keep_failed` in bytes.
 
     `command` is bound: only `{artifacts_dir}` and `{python}` are left to be filled where it runs.
-    `skipped` says why it will not run; it is empty for a stage that will.
+    `skipped` says why it will not run; it is empty for a stage that will. `secret_flags` are flags
+    of the command whose values are secrets, each with the option that sets it.
     """
 
     name: str
@@ -83,11 +85,17 @@ class StagePlan:
     io: str
     keep_failed: int
     skipped: str
+    secret_flags: dict[str, str]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that a run needs to know, the same on every machine that carries it out."""
+    """Everything that a run needs to know, the same on every machine that carries it out.
+
+    `redact` and `redact_allow` are the patterns of secret names and of those that are none,
+    `allow_files` what a bundle may hold. A plan that is `masked` was printed without its secrets:
+    it can be read, and not run.
+    """
 
     run_date: str
     run_date_source: str
@@ -108,6 +116,9 @@ class Plan:
     quiet: bool
     debug: bool
     redact: tuple[str, ...]
+    redact_allow: tuple[str, ...]
+    allow_files: tuple[str, ...]
+    masked: bool
     env_file: str | None
     requirements: str | None
     stages: tuple[StagePlan, ...]
@@ -122,6 +133,11 @@ class Plan:
     def skipped(self) -> tuple[StagePlan, ...]:
         """The stages that do not run."""
         return tuple(stage for stage in self.stages if stage.skipped)
+
+    @property
+    def secret_names(self) -> SecretNames:
+        """What the table says about secrets."""
+        return SecretNames(self.redact, self.redact_allow, self.allow_files)
 
     def stage(self, name: str) -> StagePlan:
         """Return a stage by name. Raises UsageError."""
@@ -185,7 +201,7 @@ def build(pipeline: Pipeline, request: Request, now: datetime, token: str, cwd: 
     timeout = _timeout(request.timeout)
     reasons = _skipped(pipeline, request)
     stages = tuple(
-        _stage(stage, known, request.options, timeout, reasons.get(stage.name, ""))
+        _stage(stage, known, request.options, timeout, reasons.get(stage.name, ""), pipeline.redact)
         for stage in pipeline.stages
     )
     spot = None
@@ -211,7 +227,10 @@ def build(pipeline: Pipeline, request: Request, now: datetime, token: str, cwd: 
         trust_existing=request.trust_existing,
         quiet=request.quiet,
         debug=request.debug,
-        redact=pipeline.redact,
+        redact=pipeline.redact.patterns,
+        redact_allow=pipeline.redact.allow,
+        allow_files=pipeline.redact.allow_files,
+        masked=False,
         env_file=pipeline.env_file,
         requirements=pipeline.requirements,
         stages=stages,
@@ -305,6 +324,7 @@ def _stage(
     options: Mapping[str, Any],
     timeout: int | None,
     skipped: str,
+    names: SecretNames,
 ) -> StagePlan:
     known = {**known, "stage": stage.name}
     command = [fields.bind(part, known) for part in stage.command]
@@ -331,4 +351,9 @@ def _stage(
         io=stage.io,
         keep_failed=stage.keep_failed,
         skipped=skipped,
+        secret_flags={
+            option.passes: f"--{option.name}"
+            for option in stage.options
+            if option.kind != "flag" and names.secret(option.name)
+        },
     )

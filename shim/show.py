@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 
 from shim.errors import printable
+from shim.masking import masked_notice, shown_command
 from shim.plan import Plan
 
 
@@ -20,7 +21,9 @@ def described(plan: Plan) -> str:
         "stages",
     ]
     for stage in plan.planned:
-        lines.append(f"  {stage.name:<10} {shlex.join(stage.command)}  [{stage.timeout} s]")
+        lines.append(
+            f"  {stage.name:<10} {shlex.join(shown_command(plan, stage))}  [{stage.timeout} s]"
+        )
     lines += [f"  {stage.name:<10} skipped: {stage.skipped}" for stage in plan.skipped]
     return "\n".join(map(printable, lines))
 
@@ -43,5 +46,7 @@ def pairs(plan: Plan) -> list[tuple[str, str]]:
     found += [("notice", f"{s.name} is skipped: {s.skipped}") for s in plan.skipped]
     if not plan.planned:
         found.append(("notice", "no stage is left to run"))
+    if masked := masked_notice(plan):
+        found.append(("notice", masked))
     found = [(name, printable(text) if name == "notice" else text) for name, text in found]
     return found + [("stage", stage.name) for stage in plan.planned]

@@ -51,7 +51,9 @@ def check(plan: Plan, ec2: Ec2) -> Checked:
     if any(problem.code == AccessError.code for problem in problems):
         return Checked(problems)
     try:
-        code = bundle.make(ROOT, Path(plan.root), plan.code_version, plan.allow_dirty)
+        code = bundle.make(
+            ROOT, Path(plan.root), plan.code_version, plan.allow_dirty, plan.allow_files
+        )
     except ShimError as error:
         problems.append(error)
     try:

@@ -18,13 +18,13 @@ from shim import (
     fields,
     liveness,
     lost,
+    masking,
     needs,
     outcome,
     private,
     process,
     reclaim,
     record,
-    redact,
     ship,
     takeback,
 )
@@ -108,7 +108,7 @@ class _Run:
         self.before: Mapping[str, Object] = {}
         self.made, self.sent = private.Identity.of(folder), dict[str, str | None]()
         self.folder, self.log = folder, folder / f"{stage.name}.log"
-        self.private = folder / private.FOLDER
+        self.private, self.mask = folder / private.FOLDER, masking.NOTHING
         store = open_store(plan.store)
         self.store = Enduring(store, self._go_on, self._tell)
         # Their threads try again by themselves.
@@ -159,8 +159,7 @@ class _Run:
             if code != 0:
                 self._tell(f"{how}, exit code {code}; its log is {shipper.uri}", always=True)
         except BaseException as error:
-            code = error.code if isinstance(error, ShimError) else ShimError.code
-            details["error"] = str(error) if isinstance(error, ShimError) else repr(error)
+            code, details["error"] = outcome.failure(error, self.mask)
             with suppress(OSError), self.log.open("a") as log:  # a full disk: it is on stderr too
                 log.write(f"spot_backtest: {printable(details['error'])}\n")
             raise
@@ -216,13 +215,14 @@ class _Run:
         values = {"python": sys.executable, "artifacts_dir": str(self.private)}
         command = [fields.fill(part, values) for part in self.stage.command]
         self.keeper.begin()
+        self.mask = masking.stage_masker(self.plan, self.stage, command, env)
         self._tell(f"attempt {self.attempt.id}, timeout {self.stage.timeout} s")
         return process.run(
             command,
             log=self.log,
             lifeline=self.lifeline,
             env=env,
-            mask=redact.Masker(redact.secrets(env, self.plan.redact)),
+            mask=self.mask,
             cwd=Path(self.plan.root),
             console=None if self.plan.quiet else 1,
             timeout=self.stage.timeout,
@@ -296,4 +296,4 @@ class _Run:
 
     def _tell(self, text: str, always: bool = False) -> None:
         if always or not self.plan.quiet:
-            say(f"{self.stage.name}: {text}")
+            say(f"{self.stage.name}: {self.mask.text(text)}")

@@ -39,6 +39,9 @@ CHECKS: Mapping[str, Callable[[Any], bool]] = {
     "str | None": lambda value: value is None or isinstance(value, str),
     "bool": lambda value: isinstance(value, bool),
     "int": lambda value: type(value) is int and -LARGEST <= value < LARGEST,
+    "dict[str, str]": lambda value: (
+        isinstance(value, dict) and all(isinstance(item, str) for item in value.values())
+    ),
     "tuple[str, ...]": lambda value: (
         isinstance(value, tuple) and all(isinstance(item, str) for item in value)
     ),

@@ -64,7 +64,9 @@ def test_a_command_has_its_output_in_three_places_and_its_status_returned(
     assert len(keys) == 1
     assert keys[0].startswith(FOLDER)
     assert keys[0].endswith("Z.log")
-    assert ran.stderr.decode() == f"spot_backtest: evaluator: the log is {store.uri_of(keys[0])}\n"
+    said = ran.stderr.decode().splitlines()
+    assert said[-1] == f"spot_backtest: evaluator: the log is {store.uri_of(keys[0])}"
+    assert said[:-1] == ["spot_backtest: masked in logs: AWS_SECRET_ACCESS_KEY"]  # the lab's own
 
 
 def test_the_status_survives_a_pipe_into_tee_and_a_shell_without_pipefail(tmp_path: Path) -> None:

@@ -24,14 +24,16 @@ LEVELS: dict[str, tuple[str, ...]] = {
         *("stage", "lost", "outcome", "preflight", "capture", "asl", "meter", "process", "detach"),
     ),
     "keeping": (
-        *("kept", "takeback", "artifacts", "private", "needs", "ec2", "launch", "record", "commit"),
-        *("liveness", "environment"),
+        *("kept", "takeback", "artifacts", "private", "needs", "ec2", "launch", "masking"),
+        *("record", "commit", "liveness", "environment"),
         *("bundle", "checkpoint", "endure", "imds", "reclaim", "recorded", "silence"),
-        *("ship", "sinks", "redact", "s3", "upload", "aws", "aws_errors"),
+        *("redact", "secret_values", "secret_forms", "secret_search", "secret_files"),
+        *("ship", "sinks", "s3", "upload", "aws", "aws_errors"),
         *("directory", "locking", "folders", "disk", "store"),
     ),
     "knowing": (
-        *("plan", "typed", "spot_table", "pipeline", "reader", "fields", "rundate", "address"),
+        *("plan", "typed", "spot_table", "pipeline", "secret_names"),
+        *("reader", "fields", "rundate", "address"),
         *("regular", "errors", "clock", "__init__"),
     ),
 }
@@ -41,7 +43,7 @@ DOORS = {("store", "s3"), ("store", "directory")}
 # All that «knowing» may import beside the shim, and how it may ask the machine: the table is read.
 PURE = {
     *("__future__", "_typeshed", "collections", "dataclasses", "datetime", "dateutil", "difflib"),
-    *("graphlib", "json", "pathlib", "posixpath", "re", "tomllib", "typing"),
+    *("fnmatch", "graphlib", "json", "pathlib", "posixpath", "re", "tomllib", "typing"),
 }
 ASKING = {"pipeline": {"read_bytes", "absolute", "resolve"}, "regular": {"open"}}
 FILES_OF = {"regular": {"errno", "os", "stat"}}  # and what the reading of a file imports

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from shim.errors import PipelineError
 from shim.pipeline import OPTION_KEYS, Pipeline, duration, load, parse
 from shim.plan import Request, build
+from shim.secret_names import SecretNames
 from tests.calls import TEXT, call, one_line, write_table
 from tests.entry import ROOT
 
@@ -140,7 +141,7 @@ def test_the_table_without_a_mistake_is_read() -> None:
     assert [stage.name for stage in found.stages] == ["backtest", "parity", "evaluator"]
     assert [stage.timeout for stage in found.stages] == [7200, 90, 1800]
     assert [stage.state for stage in found.stages] == ["Backtest", "Parity", "Evaluator"]
-    assert found.redact == ("*_TOKEN", "*_PASSWORD", "*_SECRET*")
+    assert found.redact == SecretNames()
     assert found.root == "/project/infrastructure"
     assert [(o.name, o.variable, o.passes, o.kind, o.default) for o in found.options] == [
         ("quick", "QUICK", "--fast", "flag", False)

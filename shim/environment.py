@@ -19,7 +19,6 @@ def child_environment(
     cannot move a run to another date. Raises PipelineError if the file cannot be read.
     """
     env = {**_from_file(plan), **os.environ}
-    env.setdefault("PYTHONUNBUFFERED", "1")  # what a stage prints is in its log when it prints it
     env |= {
         "RUN_DATE": plan.run_date,
         "STAGE": stage.name,

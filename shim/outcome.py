@@ -8,7 +8,7 @@ from pathlib import Path
 
 from shim import reclaim
 from shim.detach import signal_name
-from shim.process import Ended
+from shim.ended import Ended
 
 
 @dataclass

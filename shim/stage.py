@@ -9,7 +9,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from shim import (
     commit,
     fields,
     liveness,
+    logfile,
     needs,
     outcome,
     process,
@@ -26,17 +26,18 @@ from shim import (
     record,
     redact,
     ship,
+    tidy,
 )
 from shim.checkpoint import Checkpoint
 from shim.commit import Artifact, Commit
 from shim.detach import STOPPING, Lifeline, detached, signal_name
+from shim.ended import Ended
 from shim.endure import Enduring
 from shim.environment import child_environment
 from shim.errors import RecordError, ShimError
 from shim.meter import meter
 from shim.outcome import Result
 from shim.plan import Plan, StagePlan
-from shim.process import Ended
 from shim.sinks import say
 from shim.store import Store, open_store
 
@@ -72,23 +73,25 @@ def run(plan: Plan, stage: StagePlan, report: Path | None = None, parent: int | 
         finally:
             result.seconds = time.monotonic() - started
             result.write(report)
+            if lifeline.front_died:  # with the entry, which then cannot tidy up after itself
+                tidy.remove_entrys_folder(report)
 
     def lost(why: str) -> None:
         """Do what the supervisor cannot any more: ship the log, close the receipt, tidy up."""
-        here = str(log) if log.exists() else "-"
+        here = str(log) if tidy.is_file(log) else "-"
         result = Result("lost", time.monotonic() - started, here)
         shutil.rmtree(folder / PRIVATE, ignore_errors=True)
         try:
             store = open_store(plan.store)
-            if log.exists() and (shipper := _shipper(store, plan, stage, log)).finish():
+            if tidy.is_file(log) and (shipper := _shipper(store, plan, stage, log)).finish():
                 result.log = shipper.uri
-                log.unlink()
+                tidy.remove_file(log)
             say(f"{stage.name}: {why}; its log is {result.log}")
             known = record.identity(plan, stage.name, attempt)
             record.close_left(store, plan.run_prefix, known, why, log=result.log)
         except ShimError as error:
             say(f"{stage.name}: {why}; its receipt stays open: {error}")
-        if not log.exists():
+        if not tidy.is_file(log):
             shutil.rmtree(folder, ignore_errors=True)
         result.write(report)
 
@@ -147,7 +150,7 @@ class _Run:
             return self._closed()
         finally:
             shutil.rmtree(self.private, ignore_errors=True)
-            if not self.log.exists():
+            if not tidy.is_file(self.log):
                 shutil.rmtree(self.folder, ignore_errors=True)
 
     def _committed(self) -> bool:
@@ -168,11 +171,13 @@ class _Run:
         shipper = _shipper(self.attempt.store, self.plan, self.stage, self.log)
         details: dict[str, Any] = {}
         how, code = "failed", ShimError.code
+        rest, self.make_room = b"", shipper.make_room
         try:
             commits = self._needs()
             ended = self._command(commits)
             self.checkpoint.close(save=ended.code != 0 and not self.attempt.superseded.is_set())
-            details |= {"log_bytes": ended.bytes, "log_lost": ended.lost}
+            rest = ended.rest
+            details |= ended.for_receipt()
             if self.attempt.superseded.is_set():
                 self.attempt.beat()  # raises and says why
             if ended.code == 0:
@@ -183,16 +188,15 @@ class _Run:
         except BaseException as error:
             code = error.code if isinstance(error, ShimError) else ShimError.code
             details["error"] = str(error) if isinstance(error, ShimError) else repr(error)
-            with suppress(OSError), self.log.open("a") as log:  # a full disk: it is on stderr too
-                log.write(f"spot_backtest: {details['error']}\n")
+            rest = logfile.add_line(self.log, details["error"], rest)
             raise
         finally:
-            shipped = shipper.finish(SHIP_LAST)
+            shipped = shipper.finish(SHIP_LAST, rest)
             self.result.outcome = how
             self.result.log = shipper.uri if shipped else str(self.log)
             self._close(how, code, log=self.result.log, **details)
             if shipped:
-                self.log.unlink(missing_ok=True)
+                tidy.remove_file(self.log)
         return code
 
     def _close(self, how: str, code: int, **details: Any) -> None:
@@ -231,6 +235,7 @@ class _Run:
             console=None if self.plan.quiet else 1,
             timeout=self.stage.timeout,
             cancel=self.attempt.superseded,
+            make_room=self.make_room,
             silent=lambda seconds: self._tell(f"still running after {seconds:.0f} s, no output"),
         )
 

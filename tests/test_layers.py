@@ -21,12 +21,14 @@ LEVELS: dict[str, tuple[str, ...]] = {
     "doing": (
         "status",
         *("spot", "instance", "spot_preflight", "follow", "reap", "fleet", "closing", "guest"),
-        *("stage", "outcome", "preflight", "capture", "asl", "meter", "process", "detach"),
+        *("stage", "outcome", "preflight", "capture", "asl", "meter", "process", "ended", "detach"),
+        "leftovers",
     ),
     "keeping": (
         *("artifacts", "needs", "ec2", "launch", "record", "commit", "liveness", "environment"),
         *("bundle", "checkpoint", "endure", "imds", "reclaim"),
-        *("ship", "sinks", "redact", "s3", "upload", "aws", "directory", "store"),
+        *("ship", "logfile", "tidy", "usage"),
+        *("sinks", "redact", "s3", "upload", "aws", "directory", "store"),
     ),
     "knowing": (
         *("plan", "typed", "spot_table", "pipeline", "reader", "fields", "rundate", "address"),

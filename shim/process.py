@@ -161,6 +161,10 @@ class _Run:
         while not self._screen.closed:
             self._wait()
             self._release_console()
+        if self._left:
+            text = f"ended what the command left running: {', '.join(self._left)}"
+            say(text)
+            self._file.line(text)
         self._file.catch_up()
         if refusal is not None:
             end = Ended.refused(refusal)
@@ -188,10 +192,6 @@ class _Run:
             self._wait(left.due)
             self._release_console()
         self._left = left.named()
-        if self._left:
-            text = f"ended what the command left running: {', '.join(self._left)}"
-            say(text)
-            self._file.line(text)
 
     def _drained(self) -> bool:
         if not self._gone or self._kill_at < math.inf:

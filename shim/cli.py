@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
@@ -17,6 +18,9 @@ from shim.asking import plan_of
 from shim.errors import PipelineError, ShimError, UsageError, shown
 from shim.groups import Asl, Top
 from shim.printing import PROGRAM, for_ssm, print_result, say
+
+# The commands in which signals that come before their supervisor is there wait for it.
+DETACHED = {"capture", "stage", "spot"}
 
 
 @click.group(cls=Top, context_settings={"help_option_names": ["-h", "--help"]})
@@ -163,6 +167,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit by the table in README.md."""
     _open_standard_streams()
     words = list(sys.argv[1:] if arguments is None else arguments)
+    if not DETACHED.intersection(words[:1]):
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
     debug = "--debug" in words or "1" in (
         os.environ.get("SHIM_DEBUG"),
         os.environ.get("SPOT_DEBUG"),

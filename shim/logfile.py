@@ -102,11 +102,6 @@ class LogFile:
         """How many bytes are not in the file, those that may follow among them."""
         return self.total_lost + len(self._tail)
 
-    @property
-    def rest(self) -> bytes:
-        """What is to follow in the file, with the line about what is lost before it."""
-        return self._note + self._gap_line() + bytes(self._tail)
-
     def write(self, data: bytes) -> None:
         """Append bytes, now or later."""
         if self._behind and not (time.monotonic() >= self._retry_at and self.catch_up()):
@@ -137,9 +132,17 @@ class LogFile:
             self._note = rest
         return True
 
-    def close(self) -> None:
-        """Write what is behind, if the file takes it, and close it."""
+    def finish(self) -> bytes:
+        """Write what is behind and close the file; return what it does not take.
+
+        That is counted as lost, and begins with the line about what is lost before it.
+        """
         self.catch_up()
+        self.close()
+        return self._note + self._gap_line() + bytes(self._tail)
+
+    def close(self) -> None:
+        """Close the file."""
         if self._descriptor is not None:
             with suppress(OSError):  # a late EIO or ENOSPC: nothing more can be done
                 os.close(self._descriptor)

@@ -165,14 +165,14 @@ class _Run:
             text = f"ended what the command left running: {', '.join(self._left)}"
             say(text)
             self._file.line(text)
-        self._file.catch_up()
+        rest = self._file.finish()
         if refusal is not None:
             end = Ended.refused(refusal)
         else:
             assert self._child is not None  # noqa: S101 - it was not refused
             end = Ended.of_status(self._child.returncode, self._reason)
             end = replace(end, bytes=self._bytes, leftovers=self._left, usage=self._meter.read())
-        return replace(end, lost=self._file.lost, rest=self._file.rest)
+        return replace(end, lost=self._file.lost, rest=rest)
 
     def close(self) -> None:
         """Let go of everything; a command that still runs, after an error of ours, is killed."""

@@ -5,20 +5,19 @@ from __future__ import annotations
 import ctypes
 import os
 import re
-import shutil
 import stat
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
 from shim.errors import AccessError, ShimError, UsageError
 from shim.logfile import low
 from shim.sinks import say
-from shim.store import Conflict, Store
+from shim.store import Conflict, Missing, Store
 
 EVERY = 10.0  # seconds between uploads: with the time of one, the object is at most 15 s behind
 LAST = 60.0  # seconds in which failures are retried at the end
@@ -92,7 +91,8 @@ class Shipper:
             if self._etag is not None:
                 say(f"the log {self._log} is gone; {self.uri} has its first {self.shipped} bytes")
             return False
-        complete = self._etag is not None and self.shipped == (size or 0) and not self._rest
+        whole = size is None or self.shipped == size
+        complete = self._etag is not None and whole and not self._rest
         if not complete:
             what = self._problem or f"the store takes longer than {last:.0f} s"
             say(f"the log is not all in the store ({what}); it is kept in {self._log}")
@@ -117,12 +117,16 @@ class Shipper:
     def _ship(self) -> bool:
         """Bring the object up to the log's present size; return whether that worked."""
         try:
-            while (size := self._size()) is not None or self._rest:
-                if not self._extend(size or 0):
-                    continue
-                if not self._rest:
+            while True:
+                rest = self._rest  # looked at before the size, which with a rest is the last one
+                size = self._size()
+                if size is None and not rest:
                     break
-                if self._extend(self.shipped, self._rest):
+                if size is not None and not self._extend(size):
+                    continue
+                if not rest:
+                    break
+                if self._extend(self.shipped, rest):
                     self._rest = b""
                     break
             self._free()
@@ -148,7 +152,7 @@ class Shipper:
                 self._etag = self._store.extend(
                     self._key, source, self.shipped, size + len(rest), self._etag
                 )
-        except Conflict:
+        except (Conflict, Missing):
             self._next_key()
             return False
         self.shipped = size
@@ -161,9 +165,8 @@ class Shipper:
             yield self._log
             return
         with open(os.memfd_create("rest"), "w+b") as memory:
-            if self.shipped <= self._store.extend_rereads:
-                with suppress(FileNotFoundError), self._log.open("rb") as log:
-                    shutil.copyfileobj(log, memory)
+            if self._etag is not None and self.shipped <= self._store.extend_rereads:
+                memory.writelines(self._store.pieces(self._key, self._etag))
             memory.seek(self.shipped)
             memory.write(rest)
             memory.flush()

@@ -5,15 +5,18 @@ With -I neither PYTHON… variables nor the working directory reach this interpr
 Stages get the variables all the same: nothing is taken out of the environment.
 """
 
+import _signal  # type: ignore[import-not-found]  # the part of signal that is there at once
 import os
-import signal
 import sys
+
+if __name__ == "__main__":
+    # A signal that comes while the rest is imported waits, also over a new start: the command that
+    # it is for is not there yet, and it would kill us. shim.cli and shim.detach let it through.
+    _signal.pthread_sigmask(_signal.SIG_BLOCK, _signal.valid_signals())
+
 from contextlib import suppress
 from pathlib import Path
 
-# Held from here on, also over a new start: what comes before its handler is there waits for it
-# (shim.detach) and kills nobody. TERM and its like may still end what has not yet begun.
-signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1, signal.SIGUSR2})
 HERE = Path(__file__).resolve().parent
 
 
@@ -33,9 +36,6 @@ def isolate() -> None:
 if __name__ == "__main__":
     isolate()
     sys.path[0] = str(HERE.parent)  # it was this folder, or the working directory
-    interrupt = signal.getsignal(signal.SIGINT)
-    if interrupt is signal.default_int_handler:  # until main() can catch it: no traceback
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         from shim.cli import main
     except ImportError as error:
@@ -44,9 +44,8 @@ if __name__ == "__main__":
         with suppress(OSError):
             print(f"spot_backtest: {lacking(error)}", file=sys.stderr)
         sys.exit(lacking(error).code)
-    signal.signal(signal.SIGINT, interrupt)
     try:
         main()
     finally:
         # Python takes its handlers down before it ends; a signal then would replace the status.
-        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        _signal.pthread_sigmask(_signal.SIG_BLOCK, _signal.valid_signals())

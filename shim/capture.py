@@ -9,13 +9,14 @@ from pathlib import Path
 
 from shim import clock
 from shim.detach import Lifeline, detached
+from shim.logfile import open_log
 from shim.plan import prefixes
 from shim.process import GRACE, run
 from shim.redact import masker
 from shim.secret_names import SecretNames
 from shim.secret_values import command_secrets, environment_secrets, masked_line
 from shim.ship import EVERY, LAST, Shipper, log_key
-from shim.sinks import LogFile, say
+from shim.sinks import say
 from shim.store import open_store
 
 
@@ -62,9 +63,11 @@ def capture(
         shipper.start()
         return shipper
 
-    def shipped(shipper: Shipper | None) -> None:
-        if shipper and shipper.finish(ship_last):
+    def shipped(shipper: Shipper | None, rest: bytes = b"") -> None:
+        if shipper and shipper.finish(ship_last, rest):
             say(f"{slug}: the log is {shipper.uri}")
+            if shipper.freed or rest:
+                say(f"{slug}: {log} has not all of it, because its disk was full")
 
     def work(lifeline: Lifeline) -> int:
         shipper = shipping()
@@ -77,12 +80,13 @@ def capture(
             console=1,
             stdin=None if os.isatty(0) else 0,
             timeout=timeout,
+            make_room=shipper.make_room if shipper else None,
             silent=lambda seconds: say(f"{slug}: running for {seconds:.0f} s, no output lately"),
             grace=grace,
         )
         if ended.how in ("timed out", "cancelled"):
             say(f"{slug}: {ended.how}")
-        shipped(shipper)
+        shipped(shipper, ended.rest)
         return ended.code
 
     def lost(why: str) -> None:
@@ -96,7 +100,7 @@ def capture(
 def writable_log(log: Path) -> Path:
     """Return the path if a log can be written there, else one in a directory of its own."""
     try:
-        LogFile(log).close()
+        os.close(open_log(log))
     except OSError as error:
         why = f"the log {log} cannot be opened ({error.strerror})"
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
@@ -32,6 +33,9 @@ from shim.printing import show as show_result
 from shim.redact import masker
 from shim.secret_names import SecretNames
 from shim.secret_values import command_secrets, environment_secrets
+
+# The commands in which signals that come before their supervisor is there wait for it.
+DETACHED = {"capture", "stage", "spot"}
 
 
 @click.group(cls=Top, context_settings={"help_option_names": ["-h", "--help"]})
@@ -191,6 +195,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     )
     code = 0
     try:
+        if not DETACHED.intersection(words[:1]):
+            signal.pthread_sigmask(signal.SIG_SETMASK, ())
         if os.environ.get(completion.VARIABLE):
             completion.answer(cli, words)
         # Not cli.main(): it exits 1 on a closed pipe by itself.

@@ -16,6 +16,9 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Final
 
+from shim import leftovers
+from shim.leftovers import Leftovers
+
 # Forwarded is every signal that can be caught, but for these:
 NOT_FORWARDED = {
     signal.SIGKILL,  # cannot be caught (signal(7)); the supervisor sees the lifeline close
@@ -107,10 +110,11 @@ def detached(work: Callable[[Lifeline], int], lost: Callable[[str], None]) -> in
     To be called in the main thread of a process without other threads: after a fork only the
     thread that forked goes on (fork(2)). An exception of `work` leaves this function in the
     supervisor, so that the same caller prints it; the front ends with the supervisor's status. If
-    the supervisor is itself ended by signal n, the front kills the command's group, calls `lost`
-    with the reason and returns 128+n. SIGHUP that is ignored at the start (nohup) stays ignored.
-    INT and QUIT do not: a shell without job control ignores them in whatever it starts with `&`
-    (POSIX, Shell Command Language, 2.11), and there they are meant for the command.
+    the supervisor is itself ended by signal n, the front ends the command's group and all that is
+    left of it, calls `lost` with the reason and returns 128+n. SIGHUP that is ignored at the start
+    (nohup) stays ignored. INT and QUIT do not: a shell without job control ignores them in whatever
+    it starts with `&` (POSIX, Shell Command Language, 2.11), and there they are meant for the
+    command.
     """
     _open_standard_descriptors()
     _flush()
@@ -124,6 +128,9 @@ def detached(work: Callable[[Lifeline], int], lost: Callable[[str], None]) -> in
         os.set_blocking(descriptor, False)
     # Blocked over the fork: a signal that comes now waits until its handler is there.
     signal.pthread_sigmask(signal.SIG_BLOCK, forwarded)
+    # Of whoever called: a process can have children from before it became this program (execve(2)).
+    strangers = leftovers.children()
+    leftovers.adopt()  # not inherited by children, so each of the two does it for itself (prctl(2))
     supervisor = os.fork()
     if supervisor == 0:
         os.close(down[1])
@@ -136,11 +143,13 @@ def detached(work: Callable[[Lifeline], int], lost: Callable[[str], None]) -> in
     for number in forwarded:
         signal.signal(number, _noted)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    return _attend(supervisor, up[0], lost)
+    return _attend(supervisor, up[0], strangers, lost)
 
 
 def _supervise(work: Callable[[Lifeline], int], forwarded: set[int], front: int, up: int) -> int:
     os.setsid()
+    leftovers.adopt()
+    leftovers.be_supervisor()
     own = os.pipe()
     for descriptor in own:
         os.set_blocking(descriptor, False)
@@ -159,7 +168,7 @@ def _supervise(work: Callable[[Lifeline], int], forwarded: set[int], front: int,
     os._exit(code)
 
 
-def _attend(supervisor: int, up: int, lost: Callable[[str], None]) -> int:
+def _attend(supervisor: int, up: int, strangers: list[int], lost: Callable[[str], None]) -> int:
     while True:
         # Any child: as process 1 of a container the front inherits strangers and must reap them.
         pid, status = os.waitpid(-1, 0)
@@ -171,7 +180,10 @@ def _attend(supervisor: int, up: int, lost: Callable[[str], None]) -> int:
     told = bytes(_read_all(up)[0]).split()
     if told and int(told[-1]):
         signal_group(int(told[-1]), signal.SIGKILL)
-    lost(f"the supervisor was ended by {signal_name(-code)}")
+    left = Leftovers(strangers)
+    left.end()
+    more = f"; ended what it left running: {', '.join(named)}" if (named := left.named()) else ""
+    lost(f"the supervisor was ended by {signal_name(-code)}{more}")
     return 128 - code
 
 

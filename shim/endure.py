@@ -51,6 +51,7 @@ class Enduring(Store):
     ) -> None:
         self._store, self._go_on, self._tell = store, go_on, tell
         self.uri, self.etag_tells_content = store.uri, store.etag_tells_content
+        self.extend_rereads = store.extend_rereads
         self._gave_up = False
 
     @property

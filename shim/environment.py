@@ -52,7 +52,6 @@ def child_environment(
     file cannot be read.
     """
     env = without_start_up({**_from_file(plan), **os.environ}, tell)
-    env.setdefault("PYTHONUNBUFFERED", "1")  # what a stage prints is in its log when it prints it
     env |= {
         "RUN_DATE": plan.run_date,
         "STAGE": stage.name,

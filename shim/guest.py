@@ -16,11 +16,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path, PurePosixPath
 
-from shim import clock, launch, reclaim, recorded
+from shim import clock, launch, reclaim, recorded, tidy
 from shim.errors import BusyError, RecordError, ShimError, UsageError, shown
 from shim.imds import Imds, Notice, UnreachableError
 from shim.launch import LOG_SLUG, Record
@@ -59,7 +60,8 @@ def run(record_file: Path, log: Path, entry: Sequence[str] | None = None) -> int
     if values["state"] == "closed":
         say(f"the launch is over already: {values.get('outcome')}")
         return 0
-    with tempfile.TemporaryDirectory(prefix="spot_backtest.") as folder:
+    # Not to be removed is no reason to end otherwise than the work did.
+    with tempfile.TemporaryDirectory(prefix="spot_backtest.", ignore_cleanup_errors=True) as folder:
         return _Guest(plan, told, values, record, log, Path(folder), entry).run()
 
 
@@ -184,7 +186,10 @@ class _Guest:
         self.silent.discard("the metadata service")
         if self.notice is None:
             return {}
-        self.marker.touch(mode=0o600)
+        with suppress(
+            OSError
+        ):  # a full disk: the work then ends as a failure, in time all the same
+            self.marker.touch(mode=0o600)
         left = (self.notice.at - clock.utc_now()).total_seconds()
         self.stop_at = min(self.stop_at, time.monotonic() + left - PACE.margin)
         say(f"EC2 announces: {self.notice.action} at {clock.iso(self.notice.at)}, in {left:.0f} s")
@@ -247,7 +252,7 @@ class _Guest:
     def _ship(self, store: Store) -> None:
         """Ship the log whole if capture could not."""
         there = store.head(self.key)
-        size = self.log.stat().st_size if self.log.exists() else 0
+        size = self.log.stat().st_size if tidy.is_file(self.log) else 0
         if size and (there is None or there.size + TAIL < size):
             store.put(self.key, self.log)
 

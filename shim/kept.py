@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import stat
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from shim import private, reclaim
+from shim import private, reclaim, tidy
 from shim.errors import RecordError, ShimError
 from shim.pipeline import RESERVED
 from shim.plan import Plan, StagePlan
@@ -77,9 +76,9 @@ class Keeper:
         with suppress(OSError):
             self._begun.unlink(missing_ok=True)
         if not self._stays:
-            remove(self._private)
-            if not log.exists():
-                remove(self._folder)
+            tidy.remove(self._private)
+            if not tidy.is_file(log):
+                tidy.remove(self._folder)
 
     def _keep(self, store: Store | None, hurry: Callable[[], bool], superseded: bool) -> str | None:
         with suppress(FileNotFoundError):  # the front, whose supervisor is gone, has the file alone
@@ -159,7 +158,7 @@ class Keeper:
             self._private.chmod(0o700)
         kept = self._private.rename(place / self._attempt)
         for path in older:
-            remove(path)
+            tidy.remove(path)
         return kept
 
     def _into_store(
@@ -216,22 +215,6 @@ class Keeper:
 def base_in(temporary: Path) -> Path:
     """Return the folder for what is kept of failed attempts in one for temporary files."""
     return temporary / f"{FOLDER}-{os.geteuid()}"
-
-
-def remove(path: Path) -> None:
-    """Remove what has a name, if that can be done; what a link leads to stays."""
-    with suppress(OSError):
-        if path.is_symlink() or not path.is_dir():
-            path.unlink(missing_ok=True)
-            return
-    shutil.rmtree(path, ignore_errors=True)
-    if path.is_dir():  # a folder in it that the stage has made read-only
-        for where, folders, _ in os.walk(path):
-            for inside in (Path(where, name) for name in folders):
-                with suppress(OSError):
-                    if not inside.is_symlink():
-                        inside.chmod(0o700)
-        shutil.rmtree(path, ignore_errors=True)
 
 
 def _entries(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from shim import commit, record
+from shim import commit, record, tidy
 from shim.errors import ShimError
 from shim.kept import Keeper
 from shim.outcome import Result
@@ -27,13 +27,13 @@ def close(
     started: float,
 ) -> Result:
     """End an attempt in the place of its supervisor and return what there is to report."""
-    result = Result("lost", time.monotonic() - started, str(log) if log.exists() else "-")
+    result = Result("lost", time.monotonic() - started, str(log) if tidy.is_file(log) else "-")
     kept: dict[str, str] = {}
     try:
         store = open_store(plan.store)
-        if log.exists() and (shipper := shipping(store, plan, stage, log)).finish():
+        if tidy.is_file(log) and (shipper := shipping(store, plan, stage, log)).finish():
             result.log = shipper.uri
-            log.unlink()
+            tidy.remove_file(log)
         say(f"{stage.name}: {why}; its log is {result.log}")
         if not _committed(store, plan, stage, attempt):
             where = keeper.keep(store, lambda: True)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from shim import reclaim
 from shim.detach import signal_name
+from shim.ended import Ended
 from shim.errors import ShimError, printable
-from shim.process import Ended
 from shim.redact import Masker
 
 

@@ -15,15 +15,19 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
-from shim.detach import FRONT_DIED, Lifeline, signal_group
+from shim import leftovers
+from shim.detach import Lifeline, signal_group
+from shim.ended import Ended, Ending, Reason, Refusal
+from shim.leftovers import Leftovers
 from shim.liveness import die_with
+from shim.logfile import LogFile
 from shim.redact import Masker
-from shim.sinks import CHUNK, PIPE_SIZE, Console, LogFile, open_pipe
+from shim.sinks import CHUNK, PIPE_SIZE, Console, open_pipe, say
+from shim.usage import UsageMeter
 
 GRACE = 10.0  # seconds from SIGTERM to SIGKILL
 SILENT = 60.0  # seconds without output until somebody is told
@@ -32,25 +36,6 @@ QUIET = 1.0  # seconds without a byte after which a pipe that outlives its comma
 DRAIN = 5.0  # seconds after which it is closed in any case
 STUCK = 1.0  # seconds that a console which takes nothing delays a command that is being stopped
 NOT_FOUND = {errno.ENOENT, errno.ENOTDIR}  # 127; any other error is 126
-
-Reason = Literal["timed out", "cancelled", "front died"]
-Refusal = Literal["cannot run", "not found"]
-
-
-@dataclass(frozen=True)
-class Ended:
-    """How a command ended.
-
-    `code` is its own exit code, 128+n after signal n, 124 after the timeout, 126 or 127 if it did
-    not start. `how` says why: a command that was cancelled may still have exited with 0. `bytes`
-    counts what it wrote, `lost` the bytes that the log file did not take.
-    """
-
-    code: int
-    how: Literal["exited", "signalled"] | Reason | Refusal
-    signal: int | None
-    bytes: int
-    lost: int
 
 
 def run(
@@ -66,6 +51,7 @@ def run(
     timeout: float | None = None,
     cancel: threading.Event | None = None,
     silent: Callable[[float], None] | None = None,
+    make_room: Callable[[], None] | None = None,
     grace: float = GRACE,
     silent_every: float = SILENT,
 ) -> Ended:
@@ -74,16 +60,17 @@ def run(
     stdout and stderr are one pipe, so their order is the true one; every byte goes through `mask`,
     to the end of `log` and then to the descriptor `console`. `stdin` None is /dev/null. Durations
     are in seconds. After the timeout, a cancel, the front's death or a request to stop that was
-    sent to the supervisor itself, the command's process group gets TERM and after `grace` KILL;
-    processes that left the group are not followed. A daemon that keeps the pipe gets EPIPE once the
-    command's own output is drained. `silent` is called with the seconds since the start. Raises
-    OSError, before anything starts, if the log cannot be opened.
+    sent to the supervisor itself, the command's process group gets TERM and after `grace` KILL.
+    Once the command has ended and its own output is drained, whatever it left is ended too, also
+    what moved to another session. `silent` is called with the seconds since the start, `make_room`
+    when the disk of the log is nearly full. A log that cannot be written changes nothing.
     """
     deadline = math.inf if timeout is None else time.monotonic() + timeout
-    running = _Run(log, console, mask, _Ending(lifeline, cancel, deadline))
+    file = LogFile(log, make_room)
+    running = _Run(file, console, mask, Ending(lifeline, cancel, deadline))
     try:
         if lifeline.front_died:
-            return Ended(128 + signal.SIGKILL, FRONT_DIED, signal.SIGKILL, 0, 0)
+            return Ended.never_started()
         refusal = running.start(command, env, None if cwd is None else str(cwd), stdin)
         if refusal is None:
             running.follow(grace, silent, silent_every)
@@ -92,27 +79,13 @@ def run(
         running.close()
 
 
-@dataclass(frozen=True)
-class _Ending:
-    """Who may want the command to end."""
-
-    lifeline: Lifeline
-    cancel: threading.Event | None
-    deadline: float
-
-    def reason(self) -> Reason | None:
-        if self.lifeline.front_died:
-            return FRONT_DIED
-        if self.lifeline.addressed or (self.cancel is not None and self.cancel.is_set()):
-            return "cancelled"
-        return "timed out" if time.monotonic() >= self.deadline else None
-
-
 class _Run:
     """The state of one command between its start and its end."""
 
-    def __init__(self, log: Path, console: int | None, mask: Masker, ending: _Ending) -> None:
-        self._file, self._screen = LogFile(log), Console(console)
+    def __init__(self, file: LogFile, console: int | None, mask: Masker, ending: Ending) -> None:
+        self._file, self._screen = file, Console(console)
+        self._meter = UsageMeter()
+        self._left: tuple[str, ...] = ()
         self._mask = mask
         self._ending, self._lifeline = ending, ending.lifeline
         self._child: subprocess.Popen[bytes] | None = None
@@ -134,10 +107,11 @@ class _Run:
                 stdout=sink,
                 stderr=sink,
                 cwd=where,
-                env=dict(env),
+                # What Python prints is in the log when it is printed, not when a buffer is full.
+                env={"PYTHONUNBUFFERED": "1", **env},
                 start_new_session=True,  # and so a process group with its pid (setsid(2))
                 restore_signals=True,  # SIGPIPE and SIGXFSZ, which Python ignores
-                preexec_fn=partial(die_with, os.getpid()),
+                preexec_fn=partial(_before, self._meter, os.getpid()),
             )
         except OSError as error:
             no_directory = where is not None and error.filename == where
@@ -170,6 +144,7 @@ class _Run:
                     next_word += silent_every
                 else:
                     next_word = self._last_byte + silent_every
+        self._end_leftovers(self._child.pid, grace)
         # After a blocked console or a pause of ours the command's own last bytes are still there.
         left = self._bytes + PIPE_SIZE
         while self._bytes < left and self._read():
@@ -186,24 +161,37 @@ class _Run:
         while not self._screen.closed:
             self._wait()
             self._release_console()
+        if self._left:
+            text = f"ended what the command left running: {', '.join(self._left)}"
+            say(text)
+            self._file.line(text)
+        rest = self._file.finish()
         if refusal is not None:
-            code = 127 if refusal == "not found" else 126
-            return Ended(code, refusal, None, 0, self._file.lost)
-        assert self._child is not None  # noqa: S101 - it was not refused
-        status = self._child.returncode
-        code = 124 if self._reason == "timed out" else status if status >= 0 else 128 - status
-        how = self._reason or ("exited" if status >= 0 else "signalled")
-        number = -status if status < 0 else None
-        return Ended(code, how, number, self._bytes, self._file.lost)
+            end = Ended.refused(refusal)
+        else:
+            assert self._child is not None  # noqa: S101 - it was not refused
+            end = Ended.of_status(self._child.returncode, self._reason)
+            end = replace(end, bytes=self._bytes, leftovers=self._left, usage=self._meter.read())
+        return replace(end, lost=self._file.lost, rest=rest)
 
     def close(self) -> None:
         """Let go of everything; a command that still runs, after an error of ours, is killed."""
         if self._child is not None and self._child.returncode is None:
             signal_group(self._child.pid, signal.SIGKILL)
             self._child.wait()
+            Leftovers((), 0).end()
+        self._meter.close()
         self._close_source()
         self._screen.drop()
         self._file.close()
+
+    def _end_leftovers(self, command: int, grace: float) -> None:
+        """End what the command left and name it; its last words are still heard."""
+        left = Leftovers((command,), min(grace, leftovers.GRACE))
+        while left.step():
+            self._wait(left.due)
+            self._release_console()
+        self._left = left.named()
 
     def _drained(self) -> bool:
         if not self._gone or self._kill_at < math.inf:
@@ -234,6 +222,7 @@ class _Run:
         """Do what is due: forward, notice the end, ask to end, kill."""
         # WNOWAIT leaves the dead leader unreaped: until it is reaped nobody else can get its
         # process group id (waitid(2), fork(2)), and signals to the group hit nobody else.
+        leftovers.reap(group)
         if not self._gone and os.waitid(os.P_PID, group, os.WEXITED | os.WNOHANG | os.WNOWAIT):
             self._gone = True
             self._start_drain()
@@ -293,3 +282,9 @@ class _Run:
         if self._source is not None:
             os.close(self._source)
             self._source = None
+
+
+def _before(meter: UsageMeter, parent: int) -> None:
+    """What the command's process does before it becomes the command."""
+    meter.enter()
+    die_with(parent)

@@ -54,6 +54,7 @@ class S3Store(Store):
     """Objects of one bucket below an optional prefix."""
 
     etag_tells_content = True
+    extend_rereads = MIN_PART
 
     def __init__(self, bucket: str, prefix: str = "") -> None:
         self.uri = f"s3://{bucket}/{prefix}" if prefix else f"s3://{bucket}"

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
 import re
+import stat
+import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
 from shim.errors import AccessError, LockedError, ShimError, UsageError
+from shim.logfile import low
 from shim.sinks import say
-from shim.store import Conflict, Store
+from shim.store import Conflict, Missing, Store
 
 EVERY = 10.0  # seconds between uploads: with the time of one, the object is at most 15 s behind
 LAST = 60.0  # seconds in which failures are retried at the end
 SLOWEST = 1 << 20  # bytes a second: an upload under way at the end gets the time for this
 FIRST_PAUSE, LONGEST_PAUSE = 0.25, 5.0  # seconds between retries at the end
+BLOCK = 4096  # bytes: what is freed of a file begins and ends at a block
+KEEP_SIZE, PUNCH_HOLE = 1, 2  # fallocate(2)
 
 
 def log_key(prefix: str, slug: str, run_date: str, host: str, moment: datetime) -> str:
@@ -33,7 +42,8 @@ class Shipper:
     The object is the whole file, also what was in it before: a log that an earlier run could not
     ship is not lost. A key that is taken, or that somebody else writes meanwhile, is left alone
     for `<name>-2.log`, `-3` and so on. Failures are told once on stderr and tried again; nothing is
-    raised into the caller, and the local log is never touched.
+    raised into the caller. The local log is never touched, but for this: when its disk is nearly
+    full, what the object has of it and what is not read again is freed, and then reads as zeros.
     """
 
     def __init__(self, store: Store, key: str, log: Path, every: float) -> None:
@@ -43,10 +53,13 @@ class Shipper:
         self._problem = ""
         self._retry = True
         self._last_at: float | None = None  # when retrying ends; None while the log grows
+        self._rest = b""  # what is still to follow what the file has
+        self._can_free = sys.platform == "linux"
         self._wake = threading.Event()
         # A daemon: a store that hangs must not keep the process.
         self._thread = threading.Thread(target=self._work, name="ship", daemon=True)
         self.shipped = 0
+        self.freed = 0  # bytes at the log's start that only the object has
 
     @property
     def uri(self) -> str:
@@ -57,20 +70,29 @@ class Shipper:
         """Start to ship; to be called after the fork, which leaves threads behind (fork(2))."""
         self._thread.start()
 
-    def finish(self, last: float = LAST) -> bool:
-        """Ship the rest of a log that is complete; return whether the object equals it.
+    def make_room(self) -> None:
+        """Ship now, and free what is shipped; returns at once. For any thread."""
+        self._wake.set()
 
-        No try begins after `last` seconds; one that is under way then is given up when it has been
-        slower than 1 MiB/s. If not all is shipped, stderr says where the local log is.
+    def finish(self, last: float = LAST, rest: bytes = b"") -> bool:
+        """Ship what is left of a log that is complete; return whether the object has all of it.
+
+        `rest` are its last bytes, if the file could not take them. No try begins after `last`
+        seconds; one that is under way then is given up when it has been slower than 1 MiB/s. If not
+        all is shipped, stderr says where the local log is.
         """
         left = max(0, (self._size() or 0) - self.shipped)
+        self._rest = rest
         self._last_at = time.monotonic() + last
         self._wake.set()
         self._thread.join(last + left / SLOWEST)
         size = self._size()
-        if size is None:
+        if size is None and not rest:
+            if self._etag is not None:
+                say(f"the log {self._log} is gone; {self.uri} has its first {self.shipped} bytes")
             return False
-        complete = self._etag is not None and self.shipped == size
+        whole = size is None or self.shipped == size
+        complete = self._etag is not None and whole and not self._rest
         if not complete:
             what = self._problem or f"the store takes longer than {last:.0f} s"
             say(f"the log is not all in the store ({what}); it is kept in {self._log}")
@@ -86,6 +108,7 @@ class Shipper:
         while self._last_at is None:
             self._ship()
             self._wake.wait(self._every)
+            self._wake.clear()
         pause = FIRST_PAUSE
         while not self._ship() and self._retry and time.monotonic() + pause < self._last_at:
             time.sleep(pause)
@@ -94,19 +117,19 @@ class Shipper:
     def _ship(self) -> bool:
         """Bring the object up to the log's present size; return whether that worked."""
         try:
-            while (size := self._size()) is not None:
-                if size < self.shipped:  # somebody cut it: what is shipped stays as it is
-                    self._next_key()
-                if self._etag is not None and size == self.shipped:
+            while True:
+                rest = self._rest  # looked at before the size, which with a rest is the last one
+                size = self._size()
+                if size is None and not rest:
                     break
-                try:
-                    self._etag = self._store.extend(
-                        self._key, self._log, self.shipped, size, self._etag
-                    )
-                    self.shipped = size
+                if size is not None and not self._extend(size):
+                    continue
+                if not rest:
                     break
-                except Conflict:
-                    self._next_key()
+                if self._extend(self.shipped, rest):
+                    self._rest = b""
+                    break
+            self._free()
         except ShimError as error:
             # A lock has been waited for, and at the end a command is not held up by who holds it.
             final = AccessError | UsageError | LockedError
@@ -120,9 +143,59 @@ class Shipper:
             self._problem = ""
         return True
 
+    def _extend(self, size: int, rest: bytes = b"") -> bool:
+        """Ship up to a size, or the rest after it; return False to begin again, at the next key."""
+        if size < self.shipped:  # somebody cut it: what is shipped stays as it is
+            self._next_key()
+        if self._etag is not None and size == self.shipped and not rest:
+            return True
+        try:
+            with self._source(rest) as source:
+                self._etag = self._store.extend(
+                    self._key, source, self.shipped, size + len(rest), self._etag
+                )
+        except (Conflict, Missing):
+            self._next_key()
+            return False
+        self.shipped = size
+        return True
+
+    @contextmanager
+    def _source(self, rest: bytes) -> Iterator[Path]:
+        """Give the log, or with a rest a file in memory that has this where the log ends."""
+        if not rest:
+            yield self._log
+            return
+        with open(os.memfd_create("rest"), "w+b") as memory:
+            if self._etag is not None and self.shipped <= self._store.extend_rereads:
+                memory.writelines(self._store.pieces(self._key, self._etag))
+            memory.seek(self.shipped)
+            memory.write(rest)
+            memory.flush()
+            yield Path(f"/proc/self/fd/{memory.fileno()}")
+
+    def _free(self) -> None:
+        """Give the blocks of what is shipped back to a disk that is nearly full."""
+        end = self.shipped // BLOCK * BLOCK
+        if not self._can_free or end <= self.freed or self.shipped <= self._store.extend_rereads:
+            return
+        try:
+            descriptor = os.open(self._log, os.O_WRONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            try:
+                if low(descriptor):
+                    _punch(descriptor, self.freed, end)
+                    self.freed = end
+            finally:
+                os.close(descriptor)
+        except OSError:  # EOPNOTSUPP: not on this file system
+            self._can_free = False
+
     def _next_key(self) -> None:
+        before = self.uri
         self._number += 1
         self._etag, self.shipped = None, 0
+        if self.freed:
+            say(f"{self.uri} has zeros for its first {self.freed} bytes, which were in {before}")
 
     def _failed(self, why: str, retry: bool) -> None:
         if not self._problem:
@@ -132,6 +205,16 @@ class Shipper:
     def _size(self) -> int | None:
         """Return the log's size in bytes; None when there is none, yet or any more."""
         try:
-            return self._log.stat().st_size
-        except FileNotFoundError:
+            about = self._log.stat()
+        except OSError:  # also a folder that may not be searched any more
             return None
+        return about.st_size if stat.S_ISREG(about.st_mode) else None
+
+
+def _punch(descriptor: int, start: int, end: int) -> None:
+    """Free a range of a file, which keeps its size. Raises OSError where that cannot be done."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    call = getattr(libc, "fallocate64", None) or libc.fallocate
+    call.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
+    if call(descriptor, PUNCH_HOLE | KEEP_SIZE, start, end - start):
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))

@@ -1,4 +1,4 @@
-"""Where a command's bytes go: the log file, which may fill up, and the console, which may block."""
+"""Where a command's bytes go besides the log (logfile.py): the console, which may block."""
 
 from __future__ import annotations
 
@@ -10,13 +10,11 @@ import select
 import sys
 import threading
 import time
-from pathlib import Path
 
 from shim.errors import printable
 
 PIPE_SIZE = 1 << 20
 CHUNK = 1 << 18
-RETRY = 0.2  # seconds between tries to write to a log that cannot be written
 
 
 def say(text: str, patience: float = 1.0) -> None:
@@ -42,66 +40,6 @@ def open_pipe() -> tuple[int, int]:
         with contextlib.suppress(OSError):  # EPERM: the user has many large pipes (pipe(7))
             fcntl.fcntl(ends[1], fcntl.F_SETPIPE_SZ, PIPE_SIZE)
     return ends
-
-
-class LogFile:
-    """A file that only grows; what cannot be written is counted and said in it once it can be.
-
-    Created with mode 0600 and with its parents. Raises OSError if it cannot be opened, and never
-    afterwards.
-    """
-
-    def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self.path = path
-        self.lost = 0
-        self._gap = 0
-        self._note = b""
-        self._retry_at = 0.0
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
-        self._descriptor = os.open(path, flags, 0o600)
-
-    def write(self, data: bytes) -> None:
-        """Append bytes; counts those that the file does not take."""
-        if not self._behind or (time.monotonic() >= self._retry_at and self._told()):
-            data = self._append(data)
-        self.lost += len(data)
-        self._gap += len(data)
-
-    def close(self) -> None:
-        """Say in the file what is missing at its end, if it takes that, and close it."""
-        self._told()
-        with contextlib.suppress(OSError):  # a late EIO or ENOSPC: nothing more can be done
-            os.close(self._descriptor)
-
-    @property
-    def _behind(self) -> bool:
-        return bool(self._gap or self._note)
-
-    def _told(self) -> bool:
-        """Write a line in place of the lost bytes; return whether all of it is there."""
-        while self._behind:
-            note = self._note or f"\n[spot_backtest: {self._gap} bytes lost here]\n".encode()
-            rest = self._append(note)
-            if rest == note:
-                return False
-            if not self._note:
-                self._gap = 0
-            self._note = rest
-        return True
-
-    def _append(self, data: bytes) -> bytes:
-        """Write as much as possible; return the rest."""
-        done = 0
-        while done < len(data):
-            try:
-                done += os.write(self._descriptor, memoryview(data)[done:] if done else data)
-            except OSError as error:
-                if not self.lost:
-                    say(f"the log {self.path} cannot be written ({error.strerror}); going on")
-                self._retry_at = time.monotonic() + RETRY
-                break
-        return data[done:]
 
 
 class Console:

@@ -7,7 +7,6 @@ import socket
 import sys
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from shim import (
     commit,
     fields,
     liveness,
+    logfile,
     lost,
     masking,
     needs,
@@ -27,10 +27,12 @@ from shim import (
     record,
     ship,
     takeback,
+    tidy,
 )
 from shim.checkpoint import Checkpoint
 from shim.commit import Artifact, Commit
 from shim.detach import STOPPING, Lifeline, detached, signal_name
+from shim.ended import Ended
 from shim.endure import Enduring, at_once
 from shim.environment import child_environment
 from shim.errors import ShimError, printable
@@ -38,7 +40,6 @@ from shim.kept import Keeper
 from shim.meter import meter
 from shim.outcome import Result
 from shim.plan import Plan, StagePlan
-from shim.process import Ended
 from shim.sinks import say
 from shim.store import Object, Store, open_store
 
@@ -74,6 +75,8 @@ def run(plan: Plan, stage: StagePlan, report: Path | None = None, parent: int | 
         finally:
             result.seconds = time.monotonic() - started
             result.write(report)
+            if lifeline.front_died:  # with the entry, which then cannot tidy up after itself
+                tidy.remove_entrys_folder(report)
 
     def ended(why: str) -> None:
         result = lost.close(plan, stage, attempt, log, keeper, _shipper, why, started)
@@ -146,11 +149,13 @@ class _Run:
         shipper = _shipper(self.attempt.store, self.plan, self.stage, self.log)
         details: dict[str, Any] = {}
         how, code = "failed", ShimError.code
+        rest, self.make_room = b"", shipper.make_room
         try:
             commits = self._needs()
             ended = self._command(commits)
             self.checkpoint.close(save=ended.code != 0 and not self.attempt.superseded.is_set())
-            details |= {"log_bytes": ended.bytes, "log_lost": ended.lost}
+            rest = ended.rest
+            details |= ended.for_receipt()
             if self.attempt.superseded.is_set():
                 self.attempt.beat()  # raises and says why
             if ended.code == 0:
@@ -160,12 +165,11 @@ class _Run:
                 self._tell(f"{how}, exit code {code}; its log is {shipper.uri}", always=True)
         except BaseException as error:
             code, details["error"] = outcome.failure(error, self.mask)
-            with suppress(OSError), self.log.open("a") as log:  # a full disk: it is on stderr too
-                log.write(f"spot_backtest: {printable(details['error'])}\n")
+            rest = logfile.add_line(self.log, printable(details["error"]), rest)
             raise
         finally:
             self.attempt.store.hurried = bool(self.lifeline.stop) and not reclaim.noticed()
-            shipped = shipper.finish(SHIP_LAST)
+            shipped = shipper.finish(SHIP_LAST, rest)
             self.result.outcome = how
             self.result.log = shipper.uri if shipped else str(self.log)
             if self.committed:
@@ -174,7 +178,7 @@ class _Run:
                 details |= self._leave()
             self._close(how, code, log=self.result.log, **details)
             if shipped:
-                self.log.unlink(missing_ok=True)
+                tidy.remove_file(self.log)
         return code
 
     def _leave(self) -> dict[str, Any]:
@@ -227,6 +231,7 @@ class _Run:
             console=None if self.plan.quiet else 1,
             timeout=self.stage.timeout,
             cancel=self.attempt.superseded,
+            make_room=self.make_room,
             silent=lambda seconds: self._tell(f"still running after {seconds:.0f} s, no output"),
         )
 

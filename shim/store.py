@@ -98,6 +98,7 @@ class Store(ABC):
     uri: str
     etag_tells_content = False  # whether two contents never have one etag
     hurried = False  # whether whoever uses it was told to end: wait no longer than must be
+    extend_rereads = 0  # bytes: `extend` sends an object that is not longer again from its start
     endpoint = ""  # where requests go, as a URL without a slash at its end; none for a directory
 
     @abstractmethod

@@ -200,6 +200,7 @@ def main() -> int:
         ]
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         result = dataclasses.asdict(runs[-1]) | {
+            "rest": runs[-1].rest.decode(errors="replace"),
             "quiet": quiet,
             "kilobytes": memory,
             "codes": [ended.code for ended in runs],

@@ -72,21 +72,12 @@ def test_the_file_is_data(plan: Plan) -> None:
     assert not Path(plan.root, "ran").exists()
 
 
-def test_output_of_python_is_not_held_back_unless_the_caller_says_so(
-    plan: Plan, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """I20: block buffering is what made a stage silent for 110 minutes."""
-    assert given(plan, "")["PYTHONUNBUFFERED"] == "1"
-    monkeypatch.setenv("PYTHONUNBUFFERED", "")
-    assert given(plan, "")["PYTHONUNBUFFERED"] == ""
-
-
 def test_an_empty_environment_is_enough(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
     """I23: no HOME, no PATH."""
     for name in list(os.environ):
         monkeypatch.delenv(name)
 
-    assert given(plan, "").keys() == INJECTED | {"PYTHONUNBUFFERED"}
+    assert given(plan, "").keys() == INJECTED
 
 
 def test_a_file_that_cannot_be_read_is_named(plan: Plan) -> None:

@@ -21,14 +21,15 @@ LEVELS: dict[str, tuple[str, ...]] = {
     "doing": (
         "status",
         *("spot", "instance", "spot_preflight", "follow", "reap", "fleet", "closing", "guest"),
-        *("stage", "lost", "outcome", "preflight", "capture", "asl", "meter", "process", "detach"),
+        *("stage", "lost", "outcome", "preflight", "capture", "asl", "meter", "process", "ended"),
+        *("detach", "leftovers"),
     ),
     "keeping": (
         *("kept", "takeback", "artifacts", "private", "needs", "ec2", "launch", "masking"),
         *("record", "commit", "liveness", "environment"),
         *("bundle", "checkpoint", "endure", "imds", "reclaim", "recorded", "silence"),
         *("redact", "secret_values", "secret_forms", "secret_search", "secret_files"),
-        *("ship", "sinks", "s3", "upload", "aws", "aws_errors"),
+        *("ship", "logfile", "tidy", "usage", "sinks", "s3", "upload", "aws", "aws_errors"),
         *("directory", "locking", "folders", "disk", "store"),
     ),
     "knowing": (

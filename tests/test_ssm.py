@@ -130,8 +130,6 @@ def test_a_daemon_that_keeps_the_output_open_does_not_keep_the_agent(tmp_path: P
     """I35: the agent waits for the end of the output; it comes soon after the stage's end."""
     pid = tmp_path / "pid"
     script = f'sleep 300 & echo $! >{shlex.quote(str(pid))}; echo x >"$ARTIFACTS_DIR/a.txt"'
-    try:
-        code, out = Agent(tmp_path, script).run()
-        assert code == 0, out
-    finally:
-        os.kill(int(pid.read_text()), signal.SIGKILL)
+    code, out = Agent(tmp_path, script).run()
+    assert code == 0, out
+    assert not alive(int(pid.read_text()))

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import signal
-from contextlib import suppress
+import subprocess
 from datetime import datetime
 from pathlib import Path
 
@@ -222,28 +220,29 @@ def test_a_daemon_that_keeps_the_output_open_does_not_hold_the_stage(local: Tabl
     """I35: the stage is over when its command is; its commit is made."""
     script = 'sleep 300 & echo $! > daemon; echo x > "$ARTIFACTS_DIR/backtest.txt"'
     local.stage("backtest", script)
-    try:
-        assert local.run("stage", "backtest").returncode == 0
-    finally:
-        with suppress(ProcessLookupError):
-            os.kill(int((local.folder / "daemon").read_text()), signal.SIGKILL)
 
+    assert local.run("stage", "backtest").returncode == 0
     assert local.commit("backtest")
 
 
 def test_a_file_that_is_written_while_it_is_published_breaks_the_contract(local: Table) -> None:
-    """A process that the stage left behind would change what the commit lists."""
+    """A process that is not the stage's, which would end with it, changes what the commit lists."""
     script = (
         'cd "$ARTIFACTS_DIR"; dd if=/dev/zero of=backtest.txt bs=1M count=64 2>/dev/null; '
-        "(while echo more >> backtest.txt; do :; done) >/dev/null 2>&1 & echo $! > $OLDPWD/daemon"
+        "echo $PWD/backtest.txt > $OLDPWD/where; until [ -s more ]; do sleep 0.01; done; rm more"
     )
     local.stage("backtest", script)
-    try:
-        done = local.run("stage", "backtest")
-    finally:
-        daemon = int((local.folder / "daemon").read_text())
-        with suppress(ProcessLookupError):
-            os.kill(daemon, signal.SIGKILL)
+    elsewhere = (
+        'until [ -s where ]; do sleep 0.01; done; file=$(cat where); echo > "${file%/*}/more"; '
+        'while [ -e "$file" ] && echo more >> "$file"; do :; done'
+    )
+    with subprocess.Popen(
+        ["sh", "-c", elsewhere], cwd=local.folder, stderr=subprocess.DEVNULL
+    ) as writer:
+        try:
+            done = local.run("stage", "backtest")
+        finally:
+            writer.kill()
 
     assert done.returncode == 65, done.stderr
     assert "changed while it was published" in done.stderr

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
-from shim import artifacts, clock, commit, record
+from shim import artifacts, clock, commit, recorded
 from shim.artifacts import Found
 from shim.commit import Artifact, Commit
 from shim.endure import Enduring as RetryingStore
@@ -184,7 +184,7 @@ def _closed(store: Store, key: str) -> tuple[dict[str, Any], str]:
     if found is None:
         return {}, ""
     try:
-        values = record.parsed(store, key, found[0])
+        values = recorded.parsed(store, key, found[0])
     except RecordError:  # a foreign one, which says nothing of files
         return {}, ""
     return (values if values.get("state") == "closed" else {}), found[1].etag

@@ -196,7 +196,7 @@ def test_a_launch_that_is_over_has_a_record_without_secrets(local: Table) -> Non
     assert record.close("committed", 0)
 
     assert "hunter2pw" not in json.dumps(record.load())
-    assert record.load()["plan"] == json.loads(masked_plan(plan).to_json())
+    assert {**record.load()}["plan"] == json.loads(masked_plan(plan).to_json())
 
 
 @pytest.mark.slow

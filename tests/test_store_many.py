@@ -69,7 +69,7 @@ def published(table: Table, store: Store, count: int) -> Commit:
     before = artifacts.snapshot(store, plan)
     found = artifacts.collect(stage, folder, {}, artifacts.owners_of(store, plan, stage))
     made = artifacts.publish(
-        store, plan, found, before, lambda: None, lambda _: lambda _count: None
+        store, plan, found, before, lambda: None, lambda _: lambda _count: None, {}
     )
     artifacts.retire(store, plan, commit.read(store, PREFIX, "many"), made, lambda: None)
     written = Commit("many", DATE, "x", "1", "c", "then", made, {})

@@ -33,7 +33,7 @@ from shim.commit import Artifact, Commit
 from shim.detach import STOPPING, Lifeline, detached, signal_name
 from shim.endure import Enduring
 from shim.environment import child_environment
-from shim.errors import ShimError
+from shim.errors import ShimError, StoppedError
 from shim.kept import Keeper
 from shim.meter import meter
 from shim.outcome import Result
@@ -43,14 +43,6 @@ from shim.sinks import say
 from shim.store import Object, Store, open_store
 
 SHIP_LAST = 60.0  # seconds for the rest of a log at the end
-
-
-class StoppedError(ShimError):
-    """The attempt was asked to end before it had committed."""
-
-    def __init__(self, stage: str, why: str, code: int) -> None:
-        super().__init__(f"{stage} was stopped before its commit ({why})", "nothing is committed")
-        self.code = code
 
 
 def run(plan: Plan, stage: StagePlan, report: Path | None = None, parent: int | None = None) -> int:
@@ -108,7 +100,7 @@ class _Run:
         self.before: Mapping[str, Object] = {}
         self.made, self.sent = private.Identity.of(folder), dict[str, str | None]()
         self.folder, self.log = folder, folder / f"{stage.name}.log"
-        self.private = folder / private.FOLDER
+        self.private, self.spare = folder / private.FOLDER, private.Spare(self.log)
         store = open_store(plan.store)
         self.store = Enduring(store, self._go_on, self._tell)
         # Their threads try again by themselves.
@@ -151,6 +143,7 @@ class _Run:
         try:
             commits = self._needs()
             ended = self._command(commits)
+            self.spare.restore()
             self.checkpoint.close(save=ended.code != 0 and not self.attempt.superseded.is_set())
             details |= {"log_bytes": ended.bytes, "log_lost": ended.lost}
             if self.attempt.superseded.is_set():
@@ -217,6 +210,7 @@ class _Run:
         values = {"python": sys.executable, "artifacts_dir": str(self.private)}
         command = [fields.fill(part, values) for part in self.stage.command]
         self.keeper.begin()
+        self.spare.hold()
         self._tell(f"attempt {self.attempt.id}, timeout {self.stage.timeout} s")
         return process.run(
             command,

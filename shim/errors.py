@@ -80,6 +80,14 @@ class PipelineError(ShimError):
     code = 78
 
 
+class StoppedError(ShimError):
+    """The attempt was asked to end before it had committed."""
+
+    def __init__(self, stage: str, why: str, code: int) -> None:
+        super().__init__(f"{stage} was stopped before its commit ({why})", "nothing is committed")
+        self.code = code
+
+
 def shown(value: object, limit: int = 120) -> str:
     """Return a value as it may stand in a message: quoted, escaped, at most `limit` characters."""
     text = ascii(value) if isinstance(value, str) else str(value)

@@ -9,9 +9,11 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import shutil
 import stat
 import tempfile
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,6 +44,30 @@ class Identity:
         return cls(found.st_dev, found.st_ino)
 
 
+class Spare:
+    """A second hold on a log, which lies where its stage can delete it."""
+
+    def __init__(self, log: Path) -> None:
+        self._log = log
+        self._handle: int | None = None
+
+    def hold(self) -> None:
+        """Take hold of the log, which is made if it is not there."""
+        with suppress(OSError):  # whoever writes it says what is wrong
+            self._handle = os.open(self._log, os.O_RDONLY | os.O_CREAT, 0o600)
+
+    def restore(self) -> None:
+        """Write the log again where it was, if it has no name any more."""
+        if self._handle is None:
+            return
+        with suppress(OSError), os.fdopen(self._handle, "rb") as stream:  # then it is lost
+            if os.fstat(self._handle).st_nlink == 0:
+                self._log.parent.mkdir(mode=0o700, exist_ok=True)
+                with self._log.open("xb") as target:
+                    shutil.copyfileobj(stream, target)
+        self._handle = None
+
+
 def temporary(stage: str) -> Path:
     """Make the folder for one attempt's files and log. Raises RecordError."""
     try:
@@ -59,13 +85,13 @@ def check(stage: str, folder: Path, made: Identity, around: Path) -> None:
     A stage may empty it, or make it anew; what a link in its place leads to is not its own.
     """
     try:
+        mode = folder.lstat().st_mode
         there = Identity.of(around) == made
-        mode = folder.lstat().st_mode if there else 0
     except OSError as error:
         raise ContractError(
             f"{stage} left no ARTIFACTS_DIR ({folder}: {error.strerror})", "it must stay"
         ) from error
-    if not stat.S_ISDIR(mode):
+    if not (there and stat.S_ISDIR(mode)):
         kind = "a link" if stat.S_ISLNK(mode) else "another file" if there else "another folder"
         raise ContractError(
             f"{stage} left {kind} in the place of ARTIFACTS_DIR ({folder})",

@@ -35,7 +35,7 @@ from shim.detach import STOPPING, Lifeline, detached, signal_name
 from shim.ended import Ended
 from shim.endure import Enduring, at_once
 from shim.environment import child_environment
-from shim.errors import ShimError, printable
+from shim.errors import ShimError, StoppedError, printable
 from shim.kept import Keeper
 from shim.meter import meter
 from shim.outcome import Result
@@ -44,14 +44,6 @@ from shim.sinks import say
 from shim.store import Object, Store, open_store
 
 SHIP_LAST = 60.0  # seconds for the rest of a log at the end
-
-
-class StoppedError(ShimError):
-    """The attempt was asked to end before it had committed."""
-
-    def __init__(self, stage: str, why: str, code: int) -> None:
-        super().__init__(f"{stage} was stopped before its commit ({why})", "nothing is committed")
-        self.code = code
 
 
 def run(plan: Plan, stage: StagePlan, report: Path | None = None, parent: int | None = None) -> int:
@@ -112,6 +104,7 @@ class _Run:
         self.made, self.sent = private.Identity.of(folder), dict[str, str | None]()
         self.folder, self.log = folder, folder / f"{stage.name}.log"
         self.private, self.mask = folder / private.FOLDER, masking.NOTHING
+        self.spare = private.Spare(self.log)
         store = open_store(plan.store)
         self.store = Enduring(store, self._go_on, self._tell)
         # Their threads try again by themselves.
@@ -153,6 +146,7 @@ class _Run:
         try:
             commits = self._needs()
             ended = self._command(commits)
+            self.spare.restore()
             self.checkpoint.close(save=ended.code != 0 and not self.attempt.superseded.is_set())
             rest = ended.rest
             details |= ended.for_receipt()
@@ -220,6 +214,7 @@ class _Run:
         command = [fields.fill(part, values) for part in self.stage.command]
         self.keeper.begin()
         self.mask = masking.stage_masker(self.plan, self.stage, command, env)
+        self.spare.hold()
         self._tell(f"attempt {self.attempt.id}, timeout {self.stage.timeout} s")
         return process.run(
             command,

@@ -22,7 +22,7 @@ from typing import Any
 from shim import artifacts, clock, commit, recorded
 from shim.artifacts import Found
 from shim.commit import Artifact, Commit
-from shim.endure import Enduring as RetryingStore
+from shim.endure import Enduring
 from shim.errors import RecordError, ShimError
 from shim.pipeline import RESERVED, artifact_problem
 from shim.plan import Plan, StagePlan
@@ -53,7 +53,7 @@ def begin(
 
 
 def announce(
-    store: RetryingStore, attempt: Attempt, found: Iterable[Found], replaced: Commit | None
+    store: Enduring, attempt: Attempt, found: Iterable[Found], replaced: Commit | None
 ) -> None:
     """Say in the receipt what is to be published and is not there by the commit before.
 
@@ -73,7 +73,7 @@ def forget(attempt: Attempt) -> None:
 
 
 def fail(
-    store: RetryingStore,
+    store: Enduring,
     attempt: Attempt,
     sent: Mapping[str, str | None],
     before: Mapping[str, Object],

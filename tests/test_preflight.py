@@ -165,7 +165,7 @@ def test_a_full_disk_is_said(local: Table, monkeypatch: pytest.MonkeyPatch) -> N
 def test_a_disk_that_is_full_of_what_failed_attempts_left_says_where_that_is(
     local: Table, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """I43: a stage that filled the disk and was kept does not stand in the way of the next."""
+    """I43: what filled the disk and was kept is not in the way of the next one for ever."""
     local.three()
     monkeypatch.setattr(preflight, "FREE", 1 << 60)
     monkeypatch.setattr(tempfile, "tempdir", str(local.folder))

@@ -276,7 +276,7 @@ def test_a_launch_record_that_cannot_be_read_is_named(helper: dict[str, Any]) ->
     code = {"key": "_bundles/x.tar.gz", "sha256": "0" * 64}
     good = {"state": "open", "entry": "work", "locks": ["run.txt"], "bundle": code, "newer": 1}
     assert helper["parsed"](json.dumps(good).encode()) == good
-    bundles = (None, [], "x", {**code, "key": 5}, {"key": "x"})
+    bundles: tuple[Any, ...] = (None, [], "x", {**code, "key": 5}, {"key": "x"})
     odd = [{**good, "bundle": b} for b in bundles] + [{**good, "locks": 5}, {**good, "state": None}]
     bodies = [b"", b"[]", b"null", b"\xff", b"[" * 10**5, *(json.dumps(o).encode() for o in odd)]
     for body in bodies:

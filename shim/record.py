@@ -18,8 +18,9 @@ from typing import Any
 from shim import clock, commit, liveness, reclaim, recorded, silence
 from shim.errors import BusyError, RecordError, ShimError, UnreadableError
 from shim.plan import Plan
-from shim.recorded import Claimed, parsed
+from shim.recorded import Claimed
 from shim.recorded import claim_key as claim_key  # the keys, for who reads what is written here
+from shim.recorded import parsed as parsed
 from shim.recorded import receipt_key as receipt_key
 from shim.sinks import say
 from shim.store import ABSENT, Conflict, Expect, Object, Store

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from shim import commit, guest, launch, record
+from shim import commit, guest, launch, reap, record
 from shim import store as stores
 from shim.checkpoint import MANIFEST, Checkpoint
+from shim.ec2 import Ec2
 from shim.errors import BusyError, PreflightError, RecordError, ShimError, UnreadableError
 from shim.store import Store, open_store
 from tests.foreign import (
@@ -31,6 +32,7 @@ from tests.foreign import (
     looked,
     put,
 )
+from tests.lab.aws import AwsLab
 from tests.stages import DATE, PREFIX, Table
 
 every_unreadable = pytest.mark.parametrize("body", UNREADABLE.values(), ids=UNREADABLE)
@@ -246,3 +248,20 @@ def test_a_plan_in_a_launch_record_is_never_bad_usage(tmp_path: Path) -> None:
             guest.run(file, tmp_path / "log")
     with pytest.raises(RecordError, match=r"cannot read .*gone \(No such file"):
         guest.run(tmp_path / "gone", tmp_path / "log")
+
+
+def test_a_launch_record_that_cannot_be_read_does_not_block_launches(
+    aws: AwsLab, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """I55: 73 while it may be written, then it is named and passed over: no instance is its."""
+    table = Table(tmp_path, open_store(f"s3://{aws.bucket}/some prefix"))
+    table.three()
+    put(table.store, LAUNCH_KEY, {**LAUNCH, "stages": 5})
+    uri = table.store.uri_of(LAUNCH_KEY)
+    with pytest.raises(UnreadableError, match="stages is 5, which is no list of text"):
+        reap.left(table.store, Ec2(), table.plan())
+    later(table.store, record.SILENT + 1)
+    assert reap.left(table.store, Ec2(), table.plan()) == ()
+    said = capfd.readouterr().err
+    assert said.startswith(f"spot_backtest: {uri} cannot be read (stages is 5")
+    assert said.endswith("no instance is its, so it is passed over\n")

@@ -67,6 +67,19 @@ def test_a_log_that_is_larger_than_its_disk_fails_no_stage_and_its_end_is_in_the
     assert list(disk.iterdir()) == []
 
 
+@pytest.mark.parametrize("disk", [40], indirect=True, ids=["40 MiB"])
+def test_a_store_on_the_same_disk_leaves_room_to_the_stage_as_well(
+    tmp_path: Path, disk: Path
+) -> None:
+    """I68: 30 MiB of log and its object fit there once only; the end of it is in the store."""
+    table = Table(tmp_path, open_store(str(disk / "store")))
+    talking(table, 0)
+    done = table.run("stage", "backtest", "--quiet", TMPDIR=str(disk))
+    assert done.returncode == 0, done.stderr
+    assert table.log("backtest").endswith("THE END\nLAST\n")
+    assert [path.name for path in disk.iterdir()] == ["store"]
+
+
 @pytest.mark.parametrize("disk", [12], indirect=True, ids=["12 MiB"])
 def test_what_is_shipped_is_freed_and_never_asked_for_again(
     tmp_path: Path, store: Store, disk: Path
@@ -77,7 +90,8 @@ def test_what_is_shipped_is_freed_and_never_asked_for_again(
     shipper = Shipper(store, KEY, log, 60)
     shipper.start()
     whole = grow(log, os.urandom(7 * MIB))
-    until(lambda: shipper.make_room() or shipper.freed)
+    shipper.make_room()
+    until(lambda: shipper.freed)
     assert log.stat().st_size == len(whole)
     assert log.stat().st_blocks * 512 < MIB
     whole += grow(log, os.urandom(7 * MIB))

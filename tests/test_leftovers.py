@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -57,7 +58,7 @@ def pid_of(folder: Path) -> int:
     ids=["exit", "signal", "timeout"],
 )
 def test_what_moved_to_a_session_of_its_own_is_ended_with_the_command_and_named(
-    tmp_path: Path, then: str, how: dict[str, float], status: int
+    tmp_path: Path, then: str, how: dict[str, Any], status: int
 ) -> None:
     """I67: after a double fork with setsid too; on stderr, in the log and in the result."""
     with wrapped(tmp_path, away(then), **how) as ran:

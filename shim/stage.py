@@ -6,7 +6,6 @@ import shutil
 import signal
 import socket
 import sys
-import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -34,7 +33,7 @@ from shim.detach import STOPPING, Lifeline, detached, signal_name
 from shim.ended import Ended
 from shim.endure import Enduring
 from shim.environment import child_environment
-from shim.errors import RecordError, ShimError
+from shim.errors import ShimError
 from shim.meter import meter
 from shim.outcome import Result
 from shim.plan import Plan, StagePlan
@@ -62,7 +61,7 @@ def run(plan: Plan, stage: StagePlan, report: Path | None = None, parent: int | 
     if parent:
         liveness.die_with(parent)
     attempt = record.attempt_id(clock.utc_now())
-    folder = _temporary(stage)
+    folder = tidy.make_folder(stage.name)
     log = folder / f"{stage.name}.log"
     started = time.monotonic()
 
@@ -96,16 +95,6 @@ def run(plan: Plan, stage: StagePlan, report: Path | None = None, parent: int | 
         result.write(report)
 
     return detached(work, lost)
-
-
-def _temporary(stage: StagePlan) -> Path:
-    try:
-        return Path(tempfile.mkdtemp(prefix=f"spot_backtest-{stage.name}-"))
-    except OSError as error:
-        raise RecordError(
-            f"there is no folder for the files of {stage.name} ({error.strerror})",
-            "point TMPDIR elsewhere",
-        ) from error
 
 
 def _shipper(store: Store, plan: Plan, stage: StagePlan, log: Path) -> ship.Shipper:

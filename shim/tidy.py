@@ -1,15 +1,31 @@
-"""Tidying up after a run, which never decides how the run ended: what cannot be removed is said."""
+"""The temporary files of an attempt: made, and removed in the end.
+
+Removing them never decides how the attempt ended: what cannot be removed is said.
+"""
 
 from __future__ import annotations
 
 import shutil
 import stat
+import tempfile
 from contextlib import suppress
 from pathlib import Path
 
+from shim.errors import RecordError
 from shim.sinks import say
 
 ENTRY = "spot_backtest."  # how the entry's temporary folder is named, in run_stages.sh
+
+
+def make_folder(stage: str) -> Path:
+    """Make a folder for the files of an attempt. Raises RecordError."""
+    try:
+        return Path(tempfile.mkdtemp(prefix=f"spot_backtest-{stage}-"))
+    except OSError as error:
+        raise RecordError(
+            f"there is no folder for the files of {stage} ({error.strerror})",
+            "point TMPDIR elsewhere",
+        ) from error
 
 
 def is_file(path: Path) -> bool:

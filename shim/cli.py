@@ -153,7 +153,8 @@ def capture_command(
     """Run a command, keep and ship its log, and return its status.
 
     Both of its outputs go to --log and to stdout, byte for byte; with a store the log is shipped
-    to _ssm_logs/<slug>/<run date>/ while the command runs.
+    to _ssm_logs/<slug>/<run date>/ while the command runs. What the command leaves running is
+    ended, and named on stderr and in the log.
     """
     from shim import capture
 

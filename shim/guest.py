@@ -28,7 +28,7 @@ from shim.launch import LOG_SLUG, Record
 from shim.plan import Plan
 from shim.ship import log_key
 from shim.sinks import say
-from shim.store import Store, open_store
+from shim.store import Conflict, Store, open_store
 
 ROOT = Path(__file__).resolve().parent.parent
 SETTLING = 60.0  # seconds from TERM to KILL: a stage has ten, its log a minute to be shipped
@@ -253,8 +253,12 @@ class _Guest:
         """Ship the log whole if capture could not."""
         there = store.head(self.key)
         size = self.log.stat().st_size if tidy.is_file(self.log) else 0
-        if size and (there is None or there.size + TAIL < size):
+        if size and there is None:
             store.put(self.key, self.log)
+        elif there and there.size + TAIL < size:
+            with suppress(Conflict):  # somebody ships it at this moment
+                # Not the whole again: what is there may have been freed here (shim.ship).
+                store.extend(self.key, self.log, there.size, size, there.etag)
 
 
 def _here(plan: Plan, values: recorded.Work) -> Plan:

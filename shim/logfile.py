@@ -50,9 +50,12 @@ def _check(about: os.stat_result) -> None:
         raise OSError(errno.EINVAL, why)
 
 
-def low(descriptor: int, coming: int = 0, most: int = LOW, part: int = 2) -> bool:
-    """Return whether a file's disk has less free than `most` bytes, or that part of it."""
-    disk = os.fstatvfs(descriptor)
+def low(where: int | Path, coming: int = 0, most: int = LOW, part: int = 2) -> bool:
+    """Return whether the disk of a file or folder has less free than `most` bytes or a part of it.
+
+    `coming` bytes are counted as used already. Raises OSError.
+    """
+    disk = os.statvfs(where)
     whole, free = disk.f_blocks * disk.f_frsize, disk.f_bavail * disk.f_frsize
     # A size of zero: the file system does not tell, as some in user space.
     return whole > 0 and free - coming < min(most, whole // part)

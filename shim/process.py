@@ -220,9 +220,9 @@ class _Run:
 
     def _advance(self, group: int, grace: float) -> None:
         """Do what is due: forward, notice the end, ask to end, kill."""
+        leftovers.reap(group)
         # WNOWAIT leaves the dead leader unreaped: until it is reaped nobody else can get its
         # process group id (waitid(2), fork(2)), and signals to the group hit nobody else.
-        leftovers.reap(group)
         if not self._gone and os.waitid(os.P_PID, group, os.WEXITED | os.WNOHANG | os.WNOWAIT):
             self._gone = True
             self._start_drain()

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
 from shim.errors import AccessError, LockedError, ShimError, UsageError
-from shim.logfile import low
+from shim.logfile import RESERVE, low
 from shim.sinks import say
 from shim.store import Conflict, Missing, Store
 
@@ -23,6 +23,7 @@ EVERY = 10.0  # seconds between uploads: with the time of one, the object is at 
 LAST = 60.0  # seconds in which failures are retried at the end
 SLOWEST = 1 << 20  # bytes a second: an upload under way at the end gets the time for this
 FIRST_PAUSE, LONGEST_PAUSE = 0.25, 5.0  # seconds between retries at the end
+STEP = 8 << 20  # bytes shipped at a time to a disk that is nearly full
 BLOCK = 4096  # bytes: what is freed of a file begins and ends at a block
 KEEP_SIZE, PUNCH_HOLE = 1, 2  # fallocate(2)
 
@@ -48,6 +49,8 @@ class Shipper:
 
     def __init__(self, store: Store, key: str, log: Path, every: float) -> None:
         self._store, self._base, self._log, self._every = store, PurePosixPath(key), log, every
+        # An object in S3 takes no room here.
+        self._folder = None if store.uri.startswith("s3://") else Path(store.uri)
         self._number = 1
         self._etag: str | None = None
         self._problem = ""
@@ -122,8 +125,15 @@ class Shipper:
                 size = self._size()
                 if size is None and not rest:
                     break
-                if size is not None and not self._extend(size):
-                    continue
+                if size is not None:
+                    before, upto = self.shipped, self._upto(size)
+                    if not self._extend(upto):
+                        continue
+                    if upto < size:
+                        self._free()
+                        if upto == before:
+                            break
+                        continue
                 if not rest:
                     break
                 if self._extend(self.shipped, rest):
@@ -142,6 +152,22 @@ class Shipper:
             say(f"the log is shipped again: {self.uri}")
             self._problem = ""
         return True
+
+    def _upto(self, size: int) -> int:
+        """Return how far to ship now: all, but for a store in a folder whose disk is nearly full.
+
+        There it goes in steps, for what is shipped can be freed if the log lies there as well; and
+        while the log grows the command is left its room, as by the log itself (shim.logfile).
+        """
+        if self._folder is None:
+            return size
+        step = min(size, self.shipped + STEP)
+        try:
+            if self._last_at is None and low(self._folder, step - self.shipped, RESERVE, 4):
+                return min(size, self.shipped)
+            return step if low(self._folder) else size
+        except OSError:  # it is not there yet
+            return size
 
     def _extend(self, size: int, rest: bytes = b"") -> bool:
         """Ship up to a size, or the rest after it; return False to begin again, at the next key."""

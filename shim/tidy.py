@@ -1,4 +1,7 @@
-"""Tidying up after a run, which never decides how the run ended: what cannot be removed is said."""
+"""The temporary files of an attempt: made, and removed in the end.
+
+Removing them never decides how the attempt ended: what cannot be removed is said.
+"""
 
 from __future__ import annotations
 

@@ -124,6 +124,21 @@ def test_orphans_are_reaped_while_the_command_runs(tmp_path: Path) -> None:
         assert ran.wait() == 143
 
 
+def test_a_supervisor_of_ours_below_a_command_ends_its_own_work() -> None:
+    """I67: it ships its log and closes its receipt, which takes longer than any grace here."""
+    supervisor = "printf spot_backtest > /proc/$$/comm; echo up; read line"
+    with subprocess.Popen(
+        shell(supervisor), stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+    ) as found:
+        assert found.stdout
+        assert found.stdout.readline() == b"up\n"
+        left = Leftovers([*(set(children()) - {found.pid})], grace=0)
+        left.end()
+        assert left.named() == ()
+        assert alive(found.pid)
+        found.communicate(b"\n", timeout=PATIENCE)
+
+
 def test_a_helper_of_ours_and_a_stranger_are_left_alone() -> None:
     """I67: a child in our own session is ours, such as a credential process of an AWS client."""
     with (

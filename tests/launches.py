@@ -109,16 +109,16 @@ class Spot:
         own = {"SPOT_BACKTEST_PYTHON": sys.executable, "PATH": os.environ["PATH"]}
         return {**own, **self.aws.env, **self.changed, **more}
 
-    def start(self, *words: str, **env: str) -> subprocess.Popen[str]:
-        """Commit the table and start the entry."""
+    def start(self, *words: str, to: int = subprocess.PIPE, **env: str) -> subprocess.Popen[str]:
+        """Commit the table and start the entry; all that it prints goes to a file, or is kept."""
         commit_all(self.work)
         launcher = subprocess.Popen(
             self.command(*words),
             env=self.env(**env),
             cwd=self.work,
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stdout=to,
+            stderr=to,
             text=True,
             start_new_session=True,
         )
@@ -143,7 +143,7 @@ class Spot:
     def end(self, launcher: subprocess.Popen[str], timeout: float = 120) -> Done:
         """Return how a launcher ended."""
         out, err = launcher.communicate(timeout=timeout)
-        return Done(launcher.returncode, out, err)
+        return Done(launcher.returncode, out or "", err or "")
 
     def records(self) -> list[dict[str, Any]]:
         """Return every launch record of the date, the oldest first."""

@@ -36,7 +36,7 @@ def run(world: World, case: Case, tries: int = TRIES) -> Story:
     """Run a case to its end."""
     story, began = Story(), time.monotonic()
     world.lab.trap = faults.trap(case, world)
-    world.start(*faults.words(case))
+    world.start(*faults.words(case), output=faults.output(case))
     # Not to the end of its output, which a supervisor has open for as long as it works.
     world.wait()
     if case.fault in ("kill", "kill-group") and world.lab.trap.sprung:

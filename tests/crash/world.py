@@ -19,6 +19,7 @@ from typing import Any, cast
 from unittest.mock import patch
 
 from tests.crash import pipeline
+from tests.crash.cases import STORE
 from tests.crash.lab import Gentle, Lab
 from tests.entry import Done
 from tests.lab import unset
@@ -104,12 +105,25 @@ PACES = {
     "shim.guest": "PACE = Pace(notice=0.3, record=1.0, margin=1.0)",
     "shim.record": "HEARTBEAT, SILENT = 1.0, 6.0",
 }
+# Where the store goes away for a minute, what is tried again within it is as fast as the minute.
+AWAY = {
+    "botocore.retries.standard": "ExponentialBackoff.delay_amount = lambda *_: 0.03",
+    "shim.endure": "PAUSE, LONGEST = 0.1, 0.5",
+}
+SILENT = {
+    "shim.aws": """
+for _limits in (HURRIED, PATIENT):
+    _limits.update(read_timeout=1.5, attempts=2)
+"""
+}
 
 
 class World:
     """One execution of the pipeline, run as often as it takes."""
 
-    def __init__(self, lab: Lab, tool: Path, folder: Path, bug: Mapping[str, str]) -> None:
+    def __init__(
+        self, lab: Lab, tool: Path, folder: Path, bug: Mapping[str, str], fault: str
+    ) -> None:
         self.lab, self.folder = lab, folder
         self.launcher: subprocess.Popen[str] | None = None
         self.runs: list[Done] = []
@@ -129,7 +143,7 @@ class World:
             (self.spot.work / f"{stage}.sh").write_text(script)
             self.spot.table.stage(stage, command=["bash", f"{stage}.sh"], **more)
         marked = {name: BEGIN.format(port=port) + text for name, text in MARKED.items()}
-        texts = {**PACES, **marked}
+        texts = {**PACES, **marked, **(self._away(fault) if fault.startswith(STORE) else {})}
         texts["shim.clock"] = CLOCK.format(folder=str(folder))
         texts["shim.liveness"] = MACHINE
         texts["shim.guest"] = f"{PACES['shim.guest']}\n{marked['shim.guest']}"
@@ -141,11 +155,24 @@ class World:
         tmp = {"TMPDIR": str(folder / "tmp")}
         lab.instance_env = {"SPOT_BACKTEST_PYTHON": sys.executable, **tmp, **self.spot.changed}
 
-    def start(self, *words: str, machine: str = "one") -> None:
-        """Start the launcher on a host."""
+    def _away(self, fault: str) -> dict[str, str]:
+        """Give the store an address that can go away; return the changes for who asks it."""
+        address = self.lab.store_address()
+        imported = "import urllib.error, urllib.parse, urllib.request\n"
+        self.lab.change(imported, f"import socket\n{imported}{address.resolve('socket')}")
+        silent = SILENT if fault.endswith("silent") else {}
+        return {**AWAY, **silent, "socket": address.resolve()}
+
+    def start(self, *words: str, machine: str = "one", output: str = "") -> None:
+        """Start the launcher on a host; what it prints is lost with one of UNPRINTED."""
         more = {"EXECUTION_ID": EXECUTION, MARK: str(self.folder), "CRASH_MACHINE": machine}
+        more["TMPDIR"] = str(self.folder / "tmp")
         self.launcher = None
-        self.launcher = self.spot.start(*words, **more, TMPDIR=str(self.folder / "tmp"))
+        if not output:
+            self.launcher = self.spot.start(*words, **more)
+            return
+        with _unprinted(output) as to:
+            self.launcher = self.spot.start(*words, to=to, **more)
 
     def wait(self) -> None:
         """Wait for the entry alone."""
@@ -235,8 +262,24 @@ class World:
 
 
 @contextmanager
-def world(folder: Path, tool: Path, bug: Mapping[str, str] | None = None) -> Iterator[World]:
-    """Make a world; nothing of it is left running when the block ends."""
+def _unprinted(output: str) -> Iterator[int]:
+    """Open what takes no output: a full device (full(4)), or a pipe that nobody reads."""
+    if output == "full-output":
+        to = os.open("/dev/full", os.O_WRONLY)
+    else:
+        reader, to = os.pipe()
+        os.close(reader)
+    try:
+        yield to
+    finally:
+        os.close(to)
+
+
+@contextmanager
+def world(
+    folder: Path, tool: Path, bug: Mapping[str, str] | None = None, fault: str = ""
+) -> Iterator[World]:
+    """Make a world for a fault; nothing of it is left running when the block ends."""
     folder.mkdir(parents=True)
     with patch("tests.lab.aws.ROOT", tool):  # whatever becomes of the tree meanwhile
         lab = Lab(folder / "aws")
@@ -246,7 +289,7 @@ def world(folder: Path, tool: Path, bug: Mapping[str, str] | None = None) -> Ite
             lab.client("s3", OUTSIDE).put_bucket_versioning(
                 Bucket=lab.bucket, VersioningConfiguration={"Status": "Enabled"}
             )
-            made = World(lab, tool, folder, bug or {})
+            made = World(lab, tool, folder, bug or {}, fault)
             lab.log.rows.clear()
             lab.log.names.clear()
             try:

@@ -26,11 +26,11 @@ RECORDED = Path(__file__).with_name("boundaries.txt")
 LAUNCH = "launcher CreateFleet"  # from its effect on there is an instance
 END = "instance/bootstrap-leave"  # from here on there is none for long
 STORE = "store-"  # before the form of an outage
-# When the store goes away: before a launcher asks it anything, before a stage claims its date, at a
+# When the store goes away: as a launcher asks it the first time, as a stage claims its date, at a
 # stage's first line, and when a stage is done and nothing of it is published.
 AWAY = (
-    "launcher/spot-supervisor-start",
-    "instance/stage-supervisor-start",
+    "launcher PutObject probe",
+    "instance GetObject claim",
     "stage/a-tick-1",
     "stage/a-end",
 )

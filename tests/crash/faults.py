@@ -8,6 +8,7 @@ from functools import partial
 from tests.crash.cases import STORE, UNPRINTED, Case
 from tests.crash.lab import Trap
 from tests.crash.world import MINUTE, World
+from tests.lab.outage import FAULTS
 
 DAY = 86400.0
 NOTICE = 3.0  # seconds; the guest keeps one of them, see tests.launches.PACE
@@ -41,6 +42,8 @@ def trap(case: Case, world: World) -> Trap:
     )
     if side.is_call and (ends or fault == "lost-answer" or (fault == "outage" and service == "s3")):
         made.what = "drop-after" if side.after else "drop-before"
+    if side.is_call and fault.startswith(STORE):
+        made.what = FAULTS.get(fault.removeprefix(STORE), "drop-before")
     if fault in ("error", "throttle"):
         made.what = (REFUSED if fault == "error" else BUSY)[service]
     return made

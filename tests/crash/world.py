@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -133,9 +134,12 @@ class World:
         (folder / "truth").touch()
         for old, new in pipeline.bootstrap(port, folder / "clock-instance"):
             lab.change(old, new)
-        if "bootstrap" in bug:
-            old, _, new = bug["bootstrap"].partition(" => ")
+        seeds = dict(bug)
+        if "bootstrap" in seeds:
+            old, _, new = seeds.pop("bootstrap").partition(" => ")
             lab.change(old, new)
+        if "entry" in seeds:
+            tool = _seeded(tool, folder / "tool", seeds.pop("entry"))
         self.spot = Spot(lab, tool, folder / "spot")
         self.spot.use("some $(touch pwned) prefix")
         for stage, script in pipeline.scripts(folder, port).items():
@@ -147,9 +151,8 @@ class World:
         texts["shim.clock"] = CLOCK.format(folder=str(folder))
         texts["shim.liveness"] = MACHINE
         texts["shim.guest"] = f"{PACES['shim.guest']}\n{marked['shim.guest']}"
-        for module, text in bug.items():
-            if module != "bootstrap":
-                texts[module] = f"{texts.get(module, '')}\n{text}"
+        for module, text in seeds.items():
+            texts[module] = f"{texts.get(module, '')}\n{text}"
         self.spot.changed = patches(folder / "patches", texts)
         (folder / "tmp").mkdir()
         tmp = {"TMPDIR": str(folder / "tmp")}
@@ -259,6 +262,15 @@ class World:
         while self.launcher is None:  # its first mark comes before Popen has returned
             time.sleep(0.001)
         return self.launcher.pid
+
+
+def _seeded(tool: Path, folder: Path, text: str) -> Path:
+    """Return a copy of the tool with a text at the end of what the entry sources."""
+    shutil.copytree(tool, folder, symlinks=True)
+    with (folder / "infrastructure" / "run_stages.sh").open("a") as stream:
+        stream.write(text)
+    commit_all(folder)
+    return folder
 
 
 @contextmanager

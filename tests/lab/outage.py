@@ -64,11 +64,6 @@ class StoreAddress:
         """The endpoint, for clients that resolve its name with `resolve`."""
         return f"http://{NAME}:{self._port}"
 
-    @property
-    def numeric_url(self) -> str:
-        """The endpoint, for clients as they are."""
-        return f"http://127.0.0.1:{self._port}"
-
     def resolve(self, module: str = "") -> str:
         """Return Python by which the name has an address, or has none while the store is away.
 

@@ -142,9 +142,12 @@ def publish(
             there = _replace(store, key, one, meter)
         with _readable(one.path):
             status = one.file.stat()
-        if (status.st_size, status.st_mtime_ns, there.size) != (one.size, one.changed, one.size):
+        # What is mapped into memory can change without a new time (mmap(2)), so the bytes that were
+        # sent are compared: a commit lists what is in the store, and nothing else.
+        sent = (there.size, there.sha256, status.st_size, status.st_mtime_ns)
+        if sent != (one.size, one.sha256, one.size, one.changed):
             raise _unsteady(one.path)
-        published[one.path] = Artifact(one.size, one.sha256, there.etag)
+        published[one.path] = Artifact(there.size, one.sha256, there.etag)
     return published
 
 

@@ -1,4 +1,4 @@
-"""The one place that makes AWS clients and turns botocore's errors into ours.
+"""The one place that makes clients of S3, and reads their keys again when they were rotated.
 
 Timeouts and retries are botocore's (retry mode `standard`,
 docs.aws.amazon.com/sdkref/latest/guide/feature-retry-behavior.html), set so that an endpoint that
@@ -7,21 +7,28 @@ never answers is given up within 20 s, and one that has answered once is waited 
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import boto3
 from botocore import exceptions
 from botocore.config import Config
+from botocore.parsers import ResponseParserError
 
-from shim.errors import AccessError, PreflightError, RecordError, ShimError, UsageError, shown
+from shim import aws_errors
+from shim.aws_errors import BUSY_STATUS, NETWORK, UNUSABLE, from_s3, refused
+from shim.errors import PreflightError, ShimError, UsageError, shown
+from shim.store import go_on
 
 if TYPE_CHECKING:
-    from botocore.awsrequest import AWSPreparedRequest
+    from botocore.awsrequest import AWSPreparedRequest, AWSResponse
+    from botocore.credentials import Credentials, ReadOnlyCredentials
+    from botocore.model import OperationModel
     from mypy_boto3_s3 import S3Client
 
 # Seconds and attempts in all. A name may have eight addresses, and the connect timeout is for each;
@@ -31,128 +38,152 @@ HURRIED = {"connect_timeout": 2, "read_timeout": 10, "attempts": 3}
 LAST_ATTEMPT = 3
 PATIENT = {"connect_timeout": 5, "read_timeout": 30, "attempts": 4}
 
-STALE = "log in again or renew the session token"
-KEYS = "see AWS_PROFILE, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-NETWORK = "see the network, AWS_ENDPOINT_URL and AWS_REGION"
-REGION = "set AWS_REGION to the bucket's region"
-# docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
-HINTS = {
-    "AccessDenied": "its policy must allow s3:ListBucket and s3:Get-, Put- and DeleteObject",
-    "AuthorizationHeaderMalformed": REGION,
-    "ExpiredToken": STALE,
-    "IllegalLocationConstraintException": REGION,
-    "InvalidAccessKeyId": KEYS,
-    "InvalidToken": STALE,
-    "PermanentRedirect": REGION,
-    "RequestTimeTooSkewed": "set this machine's clock: it is more than 15 minutes off",
-    "SignatureDoesNotMatch": KEYS,
-    "TokenRefreshRequired": STALE,
-}
-UNUSABLE = (
-    exceptions.ConfigParseError,
-    exceptions.CredentialRetrievalError,
-    exceptions.NoCredentialsError,
-    exceptions.PartialCredentialsError,
-    exceptions.ProfileNotFound,
-    exceptions.SSOError,
-    exceptions.TokenRetrievalError,
-)
-UNREACHED = (exceptions.HTTPClientError, exceptions.IncompleteReadError)
-
 
 class Connection:
-    """S3 clients for one store, made when first needed.
+    """S3 clients for one store, made when first needed; threads may share it.
 
     Honours AWS_PROFILE, AWS_REGION, AWS_ENDPOINT_URL and the rest of what boto3 reads.
     """
 
     def __init__(self, uri: str) -> None:
         self._uri = uri
+        self._lock = threading.RLock()
         self._session: boto3.session.Session | None = None
         self._clients: dict[bool, S3Client] = {}
         self._answered = False
-        self._began: float | None = None
+        self._call = threading.local()  # `began`: when the present call of a thread did
 
     @contextmanager
     def s3(self, *, writing: bool = False) -> Iterator[S3Client]:
         """Lend a client; what botocore raises leaves as PreflightError, AccessError, RecordError.
 
-        Until the endpoint has answered once it is the hurried client.
+        Until the endpoint has answered once it is the hurried client. It has no paginators.
         """
-        self._began = None
+        self._call.began = None
         try:
-            yield self._client()
+            yield cast("S3Client", _Lent(self))
         except exceptions.ClientError as error:
-            raise self._answer(error, writing) from error
+            raise aws_errors.answered(self._uri, error, writing, self._source()) from error
         except exceptions.BotoCoreError as error:
-            raise self._failure(error, writing) from error
+            raise aws_errors.failed(self._uri, error, writing, self._answered) from error
+        except ResponseParserError as error:
+            raise aws_errors.not_s3(self._uri) from error
 
-    def explain(self, error: exceptions.BotoCoreError) -> ShimError:
+    def explain(self, error: Exception) -> ShimError:
         """Return our error for one that came while a body was read."""
-        return self._failure(error, writing=False)
+        return aws_errors.failed(self._uri, error, False, self._answered)
 
-    def _client(self) -> S3Client:
-        if self._answered not in self._clients:
-            limits = PATIENT if self._answered else HURRIED
-            config = Config(
-                connect_timeout=limits["connect_timeout"],
-                read_timeout=limits["read_timeout"],
-                retries={"mode": "standard", "total_max_attempts": limits["attempts"]},
-                tcp_keepalive=True,
-            )
-            self._session = self._session or boto3.session.Session()
+    def client(self) -> S3Client:
+        """Return the client for the next call."""
+        with self._lock:
+            return self._clients.get(self._answered) or self._made()
+
+    def keys(self) -> ReadOnlyCredentials | None:
+        """Return the credentials that the next call is signed with, if they can be had."""
+        with self._lock:
+            return _keys(self._session) if self._session else None
+
+    def renew(self, used: ReadOnlyCredentials | None) -> bool:
+        """Read the credentials again from where they come; return whether there are others now.
+
+        `used` are those that were refused. They may have been rotated since they were read, as
+        those of a file are read once for the life of a session.
+        """
+        with self._lock:
+            if self.keys() not in (used, None):
+                return True  # another thread was here before
             try:
-                client = self._session.client("s3", config=config)
-            except ValueError as error:  # an endpoint that is no URL
-                raise UsageError(
-                    f"{self._uri}: {error}", "see AWS_ENDPOINT_URL; it looks like https://host"
-                ) from error
-            client.meta.events.register("after-call.s3", self._heard)
-            if not self._answered:
-                client.meta.events.register("before-send.s3", self._hurry)
-            self._clients[self._answered] = client
-        return self._clients[self._answered]
+                session = boto3.session.Session()
+            except exceptions.BotoCoreError:  # the answer is the refusal, which the caller has
+                return False
+            if _keys(session) in (used, None):
+                return False
+            self._session, self._clients = session, {}
+            return True
 
-    def _heard(self, **_: object) -> None:
-        self._answered = True
+    def _made(self) -> S3Client:
+        limits = PATIENT if self._answered else HURRIED
+        config = Config(
+            connect_timeout=limits["connect_timeout"],
+            read_timeout=limits["read_timeout"],
+            retries={"mode": "standard", "total_max_attempts": limits["attempts"]},
+            tcp_keepalive=True,
+        )
+        self._session = self._session or boto3.session.Session()
+        try:
+            client = self._session.client("s3", config=config)
+        except ValueError as error:  # an endpoint that is no URL
+            raise UsageError(
+                f"{self._uri}: {error}", "see AWS_ENDPOINT_URL; it looks like https://host"
+            ) from error
+        client.meta.events.register("after-call.s3", self._heard)
+        client.meta.events.register("needs-retry.s3", _stop_waiting)
+        if not self._answered:
+            client.meta.events.register("before-send.s3", self._hurry)
+        self._clients[self._answered] = client
+        return client
+
+    def _heard(self, http_response: AWSResponse, model: OperationModel, **_: object) -> None:
+        if not from_s3(http_response, model):
+            raise aws_errors.not_s3(self._uri)
+        status = http_response.status_code
+        self._answered = self._answered or (status < 500 and status not in BUSY_STATUS)
 
     def _hurry(self, request: AWSPreparedRequest, **_: object) -> None:
         now = time.monotonic()
-        self._began = self._began or now
-        if not self._answered and now - self._began > LAST_ATTEMPT:
+        self._call.began = self._call.began or now
+        if not self._answered and now - self._call.began > LAST_ATTEMPT:
             message = f"{self._uri}: no answer from {request.url}"
             raise PreflightError(message, NETWORK, passing=True)
 
-    def _answer(self, error: exceptions.ClientError, writing: bool) -> ShimError:
-        code = error_code(error)
-        status = error_status(error)
-        said = error.response["Error"].get("Message") or "no reason given"
-        message = f"{self._uri}: {code}: {said.rstrip('.')}"
-        if code == "NoSuchBucket":
-            return PreflightError(
-                f"{self._uri}: the bucket does not exist", "create it, or see --store"
-            )
-        # A HEAD has no body to tell why: an expired token or a wrong region answers 400.
-        if code in HINTS or status in (301, 401, 403) or code == "400":
-            hint = HINTS.get(code, HINTS["AccessDenied"])
-            return AccessError(f"{message} (credentials: {self._source()})", hint)
-        hint = "try again; if it stays, see health.aws.amazon.com" if status >= 500 else ""
-        kind = RecordError if writing else PreflightError
-        return kind(message, hint, passing=status >= 500)
-
-    def _failure(self, error: exceptions.BotoCoreError, writing: bool) -> ShimError:
-        message = f"{self._uri}: {error}".rstrip(".")
-        if isinstance(error, UNUSABLE):
-            return AccessError(message, KEYS)
-        if isinstance(error, exceptions.NoRegionError | exceptions.InvalidRegionError):
-            return AccessError(message, REGION)
-        if isinstance(error, UNREACHED):
-            return PreflightError(message, NETWORK, passing=True)
-        return (RecordError if writing else PreflightError)(message)
-
     def _source(self) -> str:
-        found = self._session.get_credentials() if self._session else None
+        found = self._session and _found(self._session)
         return found.method if found else "none"
+
+
+class _Lent:
+    """A client each of whose calls is made once more when its keys were refused and there are new.
+
+    So one that holds many requests, as a long upload, goes on where it was.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def __getattr__(self, name: str) -> Any:
+        def call(**arguments: Any) -> Any:
+            client, used = self._connection.client(), self._connection.keys()
+            try:
+                return getattr(client, name)(**arguments)
+            except (exceptions.ClientError, *UNUSABLE) as error:
+                mine = not isinstance(error, exceptions.ClientError) or refused(error)
+                if not mine or not self._connection.renew(used):
+                    raise
+            return getattr(self._connection.client(), name)(**arguments)
+
+        return call
+
+
+def _found(session: boto3.session.Session) -> Credentials | None:
+    try:
+        return session.get_credentials()
+    except (exceptions.BotoCoreError, exceptions.ClientError):  # the call will fail and say why
+        return None
+
+
+def _keys(session: boto3.session.Session) -> ReadOnlyCredentials | None:
+    try:
+        found = _found(session)
+        return found.get_frozen_credentials() if found else None
+    except (exceptions.BotoCoreError, exceptions.ClientError):  # the same
+        return None
+
+
+def _stop_waiting(caught_exception: Exception | None = None, **_: object) -> None:
+    """Ask after each silence, which has taken its whole timeout, whether to try once more."""
+    silent = exceptions.ReadTimeoutError | exceptions.ConnectTimeoutError
+    if isinstance(caught_exception, silent):
+        go_on()
 
 
 def date(answer: Mapping[str, Any]) -> datetime:
@@ -166,13 +197,3 @@ def date(answer: Mapping[str, Any]) -> datetime:
         return parsedate_to_datetime(text).astimezone(UTC)
     except ValueError as error:
         raise PreflightError(f"the store's answer has the Date {shown(text)}") from error
-
-
-def error_code(error: exceptions.ClientError) -> str:
-    """Return S3's error code; for a HEAD, which has no body, the HTTP status as text."""
-    return error.response["Error"].get("Code", "")
-
-
-def error_status(error: exceptions.ClientError) -> int:
-    """Return the HTTP status."""
-    return error.response["ResponseMetadata"]["HTTPStatusCode"]

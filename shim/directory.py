@@ -6,19 +6,22 @@ writer of the store must be on this machine or on a file system whose locks reac
 
 from __future__ import annotations
 
-import errno
-import fcntl
+import hashlib
 import os
 import secrets
 import stat
 import tempfile
 from builtins import list as listed  # Store.list shadows it
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from shim.errors import AccessError, PreflightError, RecordError, ShimError
+from shim import folders
+from shim.disk import NOWHERE, reading, writing
+from shim.folders import TEMPORARY
+from shim.locking import locked
 from shim.store import (
     ABSENT,
     HIDDEN,
@@ -35,30 +38,26 @@ from shim.store import (
 )
 
 LOCK = f"{HIDDEN}lock"
-TEMPORARY = f"{HIDDEN}tmp-"
-ABANDONED = 24 * 3600 * 10**9  # nanoseconds without a write: its writer was killed
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-NOWHERE = (FileNotFoundError, NotADirectoryError)
-IN_THE_WAY = "a name cannot be an object and a folder: remove what is there or rename"
-HINTS = dict.fromkeys((errno.EEXIST, errno.EISDIR, errno.ENOTDIR), IN_THE_WAY)
-HINTS |= dict.fromkeys((errno.EDQUOT, errno.ENOSPC), "free some space")
 
 
 class DirectoryStore(Store):
-    """Objects as files below `root`, which the first write creates; files have mode 0600.
+    """Objects as files below `root`, which the first write creates.
 
-    Reading follows symbolic links, for inputs that lie elsewhere; listing shows none, and writing
-    replaces one.
+    Modes are as the umask says, never wider than 0644 and 0755. Reading follows symbolic links, for
+    inputs that lie elsewhere; listing shows none; writing replaces one that has the object's name,
+    and refuses one that stands for a folder.
     """
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self.uri = str(root)
+        self._puts: Counter[str] = Counter()  # by folder
 
     def head(self, key: str) -> Object | None:
         path = self._path(key)
         try:
-            with _reading(path):
+            with reading(path):
                 return _object(key, path.stat())
         except NOWHERE:
             return None
@@ -74,7 +73,7 @@ class DirectoryStore(Store):
         if self.head(key) is None:
             raise Missing(key)
         try:
-            with _reading(path), path.open("rb") as stream:
+            with reading(path), path.open("rb") as stream:
                 found = _object(key, os.fstat(stream.fileno()))
                 if found is None or (etag is not None and found.etag != etag):
                     raise Conflict(key)
@@ -93,31 +92,37 @@ class DirectoryStore(Store):
         self, key: str, body: bytes | Path, expect: Expect = None, progress: Progress | None = None
     ) -> Object:
         path = self._path(key)
-        self._make(path.parent)
-        with _writing(path):
-            handle, name = tempfile.mkstemp(prefix=TEMPORARY, dir=path.parent)
+        digest = hashlib.sha256()
+        with folders.opened(self.root, key.split("/")[:-1]) as folder, writing(path):
+            handle, name = folders.temporary(folder)
             try:
                 for piece in cut(body, progress=progress):
                     _write(handle, piece)
+                    digest.update(piece)
                 os.fsync(handle)
                 _stamp(handle)
                 with self._locked():
-                    self._check(key, expect)
-                    Path(name).replace(path)
-                    _sync(path.parent)
+                    self._check(key, folder, expect)
+                    os.replace(name, path.name, src_dir_fd=folder, dst_dir_fd=folder)
+                    os.fsync(folder)
                 written = os.fstat(handle)
             finally:
                 os.close(handle)
-                Path(name).unlink(missing_ok=True)
-            _sweep(path.parent, written.st_mtime_ns)
-        return Object(key, written.st_size, _etag(written), _moment(written))
+                with suppress(FileNotFoundError):  # it has its own name now
+                    os.unlink(name, dir_fd=folder)
+            self._sweep(key, folder, written.st_mtime_ns)
+        return Object(key, written.st_size, _etag(written), _moment(written), digest.hexdigest())
 
     def extend(self, key: str, source: Path, done: int, size: int, etag: str | None) -> str:
         path = self._path(key)
-        self._make(path.parent)
-        with _writing(path), self._locked():
-            self._check(key, etag or ABSENT)
-            handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        with (
+            folders.opened(self.root, key.split("/")[:-1]) as folder,
+            self._locked(),
+            writing(path),
+        ):
+            self._check(key, folder, etag or ABSENT)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+            handle = os.open(path.name, flags, folders.FILE, dir_fd=folder)
             try:
                 before = os.fstat(handle)
                 if before.st_size != done:
@@ -132,9 +137,9 @@ class DirectoryStore(Store):
                     os.ftruncate(handle, done)
                     os.utime(handle, ns=(before.st_atime_ns, before.st_mtime_ns))
                     if etag is None:
-                        path.unlink(missing_ok=True)
+                        os.unlink(path.name, dir_fd=folder)
                     raise
-                _sync(path.parent)
+                os.fsync(folder)
                 return _etag(os.fstat(handle))
             finally:
                 os.close(handle)
@@ -143,11 +148,16 @@ class DirectoryStore(Store):
         path = self._path(key)
         if self.head(key) is None:
             return
-        with _writing(path), self._locked():
-            if self.head(key) is not None:
-                self._check(key, expect)
-                path.unlink()
-                _sync(path.parent)
+        with (
+            suppress(FileNotFoundError),  # it, or its folder, is gone
+            folders.opened(self.root, key.split("/")[:-1], make=False) as folder,
+            self._locked(),
+            writing(path),
+        ):
+            if _at(folder, key):
+                self._check(key, folder, expect)
+                os.unlink(path.name, dir_fd=folder)
+                os.fsync(folder)
 
     def list(self, prefix: str) -> Iterator[Object]:
         folder = prefix.rpartition("/")[0]
@@ -162,7 +172,7 @@ class DirectoryStore(Store):
 
     def now(self) -> datetime:
         # The time that the file system gives to a file: a server's, when the directory is remote.
-        with _writing(self.root):
+        with writing(self.root):
             folder = self.root if self.root.is_dir() else Path(tempfile.gettempdir())
             with tempfile.TemporaryFile(prefix=TEMPORARY, dir=folder) as probe:
                 return _moment(os.fstat(probe.fileno()))
@@ -170,31 +180,30 @@ class DirectoryStore(Store):
     def _path(self, key: str) -> Path:
         return self.root / checked(key)
 
-    def _make(self, folder: Path) -> None:
-        try:
-            self.root.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            what = f"the store {self.root} cannot be created ({error.strerror})"
-            hint = "name another directory with --store"
-            raise _denied(self.root, error) or PreflightError(what, hint) from error
-        with _writing(folder):
-            folder.mkdir(parents=True, exist_ok=True)
+    def _sweep(self, key: str, folder: int, now: int) -> None:
+        """Sweep a folder at its first put, its second, fourth, eighth: the cost of each is shared.
 
-    def _check(self, key: str, expect: Expect) -> None:
+        A sweep reads the whole folder, so one at every put would cost the square of their number.
+        """
+        name = key.rpartition("/")[0]
+        self._puts[name] += 1
+        if self._puts[name].bit_count() == 1:
+            folders.sweep(folder, now)
+
+    def _check(self, key: str, folder: int, expect: Expect) -> None:
         if expect is None:
             return
-        found = self.head(key)
+        found = _at(folder, key)
         if (found.etag if found else ABSENT) != expect:
             raise Conflict(key)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        handle = os.open(self.root / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
+        with (
+            folders.opened(self.root, ()) as root,
+            locked(self.root / LOCK, root, lambda: self.hurried),
+        ):
             yield
-        finally:
-            os.close(handle)
 
     def _walk(self, folder: Path, at: str, prefix: str) -> Iterator[Object]:
         for entry in _entries(folder):
@@ -214,7 +223,7 @@ class DirectoryStore(Store):
 def _entries(folder: Path) -> listed[os.DirEntry[str]]:
     """Return what can be a key, in the order of keys: a folder sorts with its `/`."""
     try:
-        with _reading(folder), os.scandir(folder) as entries:
+        with reading(folder), os.scandir(folder) as entries:
             found = [entry for entry in entries if key_problem(entry.name) is None]
     except NOWHERE:
         return []
@@ -222,6 +231,14 @@ def _entries(folder: Path) -> listed[os.DirEntry[str]]:
         found,
         key=lambda e: f"{e.name}/".encode() if e.is_dir(follow_symlinks=False) else e.name.encode(),
     )
+
+
+def _at(folder: int, key: str) -> Object | None:
+    """Return what an opened folder holds under the last name of a key."""
+    try:
+        return _object(key, os.stat(key.rpartition("/")[2], dir_fd=folder))
+    except NOWHERE:
+        return None
 
 
 def _object(key: str, found: os.stat_result) -> Object | None:
@@ -253,48 +270,3 @@ def _stamp(handle: int) -> None:
     found = os.fstat(handle)
     moment = found.st_mtime_ns + secrets.randbelow(100_000)
     os.utime(handle, ns=(moment, moment))
-
-
-def _sync(folder: Path) -> None:
-    """Make a rename or an unlink in a folder survive a crash: fsync(2), NOTES."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _sweep(folder: Path, now: int) -> None:
-    """Remove what writers that were killed long ago left in a folder."""
-    for path in folder.glob(f"{TEMPORARY}*"):
-        with suppress(OSError):  # its writer has just finished, or is another user: no harm
-            if now - path.stat().st_mtime_ns > ABANDONED:
-                path.unlink()
-
-
-@contextmanager
-def _reading(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except NOWHERE:
-        raise
-    except OSError as error:
-        what = f"cannot read {path} ({error.strerror})"
-        raise _denied(path, error) or PreflightError(what, "is its disk there?") from error
-
-
-@contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        what = f"cannot write {path} ({error.strerror})"
-        raise _denied(path, error) or RecordError(what, HINTS.get(error.errno or 0, "")) from error
-
-
-def _denied(path: Path, error: OSError) -> ShimError | None:
-    if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return None
-    return AccessError(
-        f"{path}: {error.strerror}", "see its owner and mode, or use another --store"
-    )

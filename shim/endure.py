@@ -13,13 +13,31 @@ from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
-from shim.errors import ShimError
-from shim.store import Conflict, Expect, Missing, Object, Progress, Store
+from shim.errors import PreflightError, RecordError, ShimError
+from shim.store import WAITER, Conflict, Expect, Missing, Object, Progress, Store, Waiter
 
 PATIENCE = 900.0  # seconds, from the first call that got no answer
 PAUSE, LONGEST = 0.5, 15.0  # seconds between two tries: at first, and however often it is doubled
 TICK = 0.5  # seconds: how late a signal is noticed
 T = TypeVar("T")
+
+
+def at_once(call: Callable[[], T]) -> T:
+    """Make a call at the start of a run, where a person is to know at once that nobody answers.
+
+    Raises PreflightError for that, also where it was a write.
+    """
+    try:
+        return call()
+    except ShimError as error:
+        raise unanswered(error) from error
+
+
+def unanswered(error: ShimError) -> ShimError:
+    """Return the error of a call at the start of a run: 69 if it says that nobody answered."""
+    if not error.passing or error.code not in (PreflightError.code, RecordError.code):
+        return error
+    return PreflightError(error.message, error.hint, passing=True)
 
 
 class Enduring(Store):
@@ -45,7 +63,7 @@ class Enduring(Store):
         away = False
         while True:
             try:
-                done = call()
+                done = self._called(call, until)
             except ShimError as error:
                 if not error.passing:
                     self._answered(away)
@@ -64,6 +82,13 @@ class Enduring(Store):
             else:
                 self._answered(away)
                 return done
+
+    def _called(self, call: Callable[[], T], until: float) -> T:
+        token = WAITER.set(Waiter(self._go_on, self._tell, until))
+        try:
+            return call()
+        finally:
+            WAITER.reset(token)
 
     def _answered(self, away: bool) -> None:
         self._gave_up = False

@@ -55,6 +55,15 @@ class BusyError(ShimError):
     code = 75
 
 
+class LockedError(ShimError):
+    """Another process holds a lock of the store; the same command may be tried again."""
+
+    code = 75
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message, hint, passing=True)
+
+
 class AccessError(ShimError):
     """Credentials or permissions."""
 

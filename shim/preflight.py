@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from shim import clock, fields, needs, reclaim
-from shim.endure import Enduring
+from shim.endure import Enduring, unanswered
 from shim.environment import child_environment
 from shim.errors import AccessError, PipelineError, PreflightError, ShimError
 from shim.plan import Plan, StagePlan
@@ -44,7 +44,7 @@ def check(plan: Plan) -> list[ShimError]:
         problems += _inputs(store, plan)
         problems += _needs(store, plan)
     except ShimError as error:
-        problems.append(error)
+        problems.append(unanswered(error))
     return list({str(problem): problem for problem in problems}.values())
 
 

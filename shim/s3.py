@@ -7,19 +7,22 @@ fail; so each write carries an id in the object's metadata that tells whose it i
 
 from __future__ import annotations
 
+import hashlib
 import random
 import time
 import uuid
 from builtins import list as listed  # Store.list shadows it
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, FlexibleChecksumError
 
-from shim.aws import UNREACHED, Connection, date, error_code, error_status
+from shim.aws import Connection, date
+from shim.aws_errors import BROKEN, error_code, error_status
 from shim.errors import RecordError
 from shim.store import (
     ABSENT,
@@ -37,7 +40,7 @@ from shim.store import (
 from shim.upload import MIN_PART, WRITE_ID, Write, condition, send
 
 if TYPE_CHECKING:
-    from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef
+    from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef, ListObjectsV2OutputTypeDef
 
 TRIES = 5  # of a write that met another one, and of a download that broke
 GONE = ("NoSuchKey", "NoSuchUpload")
@@ -61,8 +64,8 @@ class S3Store(Store):
 
     @property
     def endpoint(self) -> str:  # type: ignore[override]  # an attribute where there is none
-        with self._aws.s3() as s3:
-            return s3.meta.endpoint_url.rstrip("/")
+        with self._aws.s3():
+            return self._aws.client().meta.endpoint_url.rstrip("/")
 
     def head(self, key: str) -> Object | None:
         return self._look(key)[0]
@@ -130,23 +133,16 @@ class S3Store(Store):
                     raise
 
     def list(self, prefix: str) -> Iterator[Object]:
-        with self._aws.s3() as s3:
-            pages = s3.get_paginator("list_objects_v2").paginate(
-                Bucket=self._bucket, Prefix=self._base + prefix
-            )
-            for page in pages:
-                for entry in page.get("Contents", []):
-                    key = entry["Key"].removeprefix(self._base)
-                    if key_problem(key) is None:  # a console's folder marker ends with a slash
-                        yield Object(key, entry["Size"], entry["ETag"], _utc(entry["LastModified"]))
+        for page in self._pages(self._base + prefix):
+            for entry in page.get("Contents", []):
+                key = entry["Key"].removeprefix(self._base)
+                if key_problem(key) is None:  # a console's folder marker ends with a slash
+                    yield Object(key, entry["Size"], entry["ETag"], _utc(entry["LastModified"]))
 
     def folders(self, prefix: str) -> listed[str]:
         start = self._base + (f"{prefix.rstrip('/')}/" if prefix else "")
-        with self._aws.s3() as s3:
-            pages = s3.get_paginator("list_objects_v2").paginate(
-                Bucket=self._bucket, Prefix=start, Delimiter="/"
-            )
-            found = [entry["Prefix"] for page in pages for entry in page.get("CommonPrefixes", [])]
+        pages = self._pages(start, Delimiter="/")
+        found = [entry["Prefix"] for page in pages for entry in page.get("CommonPrefixes", [])]
         return sorted(name[len(start) : -1] for name in found)
 
     def now(self) -> datetime:
@@ -156,6 +152,15 @@ class S3Store(Store):
 
     def _at(self, key: str) -> dict[str, Any]:
         return {"Bucket": self._bucket, "Key": self._base + checked(key)}
+
+    def _pages(self, start: str, **more: Any) -> Iterator[ListObjectsV2OutputTypeDef]:
+        while True:
+            with self._aws.s3() as s3:
+                page = s3.list_objects_v2(Bucket=self._bucket, Prefix=start, **more)
+            yield page
+            if not page.get("IsTruncated"):
+                return
+            more["ContinuationToken"] = page["NextContinuationToken"]
 
     def _look(self, key: str) -> tuple[Object | None, str]:
         """Return what a key holds and the id of the write that made it."""
@@ -194,7 +199,9 @@ class S3Store(Store):
                     for piece in body.iter_chunks(PIECE):
                         yield piece
                         got += len(piece)
-            except UNREACHED as error:
+            except FlexibleChecksumError as error:  # all of it came, and it is not what was put
+                raise self._aws.explain(error) from error
+            except BROKEN as error:
                 if not left:
                     raise self._aws.explain(error) from error
             if got == size:
@@ -205,15 +212,19 @@ class S3Store(Store):
             answer = again
 
     def _write(self, write: Write) -> Object:
+        sent: dict[str, Write] = {}
         for left in reversed(range(TRIES)):
+            # Each try has an id of its own, and reads its bytes anew: they may be others.
+            tried = replace(write, write_id=f"{write.write_id}-{left}", sent=hashlib.sha256())
+            sent[tried.write_id] = tried
             with self._aws.s3(writing=True) as s3:
                 try:
-                    return send(s3, write)
+                    return send(s3, tried)
                 except ClientError as error:
                     if error_status(error) == 412 or error_code(error) in GONE:
                         found, write_id = self._look(write.key)
-                        if found and write_id == write.write_id:
-                            return found
+                        if found and write_id in sent:
+                            return replace(found, sha256=sent[write_id].sha256)
                         raise Conflict(write.key) from error
                     if error_status(error) != 409 or not left:
                         raise

@@ -8,7 +8,7 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
-from shim.errors import AccessError, ShimError, UsageError
+from shim.errors import AccessError, LockedError, ShimError, UsageError
 from shim.sinks import say
 from shim.store import Conflict, Store
 
@@ -108,7 +108,9 @@ class Shipper:
                 except Conflict:
                     self._next_key()
         except ShimError as error:
-            self._failed(str(error), not isinstance(error, AccessError | UsageError))
+            # A lock has been waited for, and at the end a command is not held up by who holds it.
+            final = AccessError | UsageError | LockedError
+            self._failed(str(error), not isinstance(error, final))
             return False
         except Exception as error:  # a bug of ours must not end a command's log
             self._failed(repr(error), True)

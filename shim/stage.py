@@ -30,7 +30,7 @@ from shim import (
 from shim.checkpoint import Checkpoint
 from shim.commit import Artifact, Commit
 from shim.detach import STOPPING, Lifeline, detached, signal_name
-from shim.endure import Enduring
+from shim.endure import Enduring, at_once
 from shim.environment import child_environment
 from shim.errors import RecordError, ShimError
 from shim.meter import meter
@@ -140,10 +140,8 @@ class _Run:
                 self.result.outcome = "kept"
                 self._tell("its commit verifies; it is not repeated (--resume)")
                 return 0
-            if reclaim.launch():
-                self.store.again(self.attempt.open)  # nobody is there to be told at once
-            else:
-                self.attempt.open()
+            wait = self.store.again if reclaim.launch() else at_once
+            wait(self.attempt.open)  # on an instance nobody is there to be told at once
             return self._closed()
         finally:
             shutil.rmtree(self.private, ignore_errors=True)
@@ -187,6 +185,7 @@ class _Run:
                 log.write(f"spot_backtest: {details['error']}\n")
             raise
         finally:
+            self.attempt.store.hurried = bool(self.lifeline.stop)
             shipped = shipper.finish(SHIP_LAST)
             self.result.outcome = how
             self.result.log = shipper.uri if shipped else str(self.log)

@@ -12,7 +12,8 @@ from abc import ABC, abstractmethod
 from builtins import list as listed  # Store.list shadows it
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
 from pathlib import Path
@@ -40,12 +41,16 @@ Expect = str | Absent | None  # the etag it must have, or ABSENT, or anything (N
 
 @dataclass(frozen=True)
 class Object:
-    """One object: `size` in bytes, `etag` opaque, `modified` by the store's clock in UTC."""
+    """One object: `size` in bytes, `etag` opaque, `modified` by the store's clock in UTC.
+
+    `sha256` is that of the bytes as they were sent, in hex; only a put knows it.
+    """
 
     key: str
     size: int
     etag: str
     modified: datetime
+    sha256: str | None = field(default=None, compare=False)
 
 
 class Missing(Exception):  # noqa: N818  a state of the store that callers handle, not a failure
@@ -54,6 +59,32 @@ class Missing(Exception):  # noqa: N818  a state of the store that callers handl
 
 class Conflict(Exception):  # noqa: N818  a state of the store that callers handle, not a failure
     """The key is not as expected: somebody else wrote it."""
+
+
+@dataclass(frozen=True)
+class Waiter:
+    """Who waits for a store: `go_on` raises once it is to stop, `tell` takes a line.
+
+    `until` is the end of its patience, in seconds of the monotonic clock.
+    """
+
+    go_on: Callable[[], None]
+    tell: Callable[[str], None]
+    until: float
+
+
+# Of the thread that called: heartbeats and shippers, which share its store, have none.
+WAITER: ContextVar[Waiter | None] = ContextVar("waiter", default=None)
+
+
+def go_on() -> None:
+    """Raise if this thread waits for a store and was told to stop."""
+    if waiter := WAITER.get():
+        token = WAITER.set(None)  # what it asks may be a store's call too
+        try:
+            waiter.go_on()
+        finally:
+            WAITER.reset(token)
 
 
 class Store(ABC):
@@ -65,6 +96,7 @@ class Store(ABC):
 
     uri: str
     etag_tells_content = False  # whether two contents never have one etag
+    hurried = False  # whether whoever uses it was told to end: wait no longer than must be
     endpoint = ""  # where requests go, as a URL without a slash at its end; none for a directory
 
     @abstractmethod
@@ -88,7 +120,8 @@ class Store(ABC):
     ) -> Object:
         """Write an object whole or not at all; `progress` gets the bytes of each piece sent.
 
-        A file is streamed. Raises Conflict when the key is not as expected.
+        A file is streamed; what is returned has the SHA-256 of what was sent. Raises Conflict when
+        the key is not as expected.
         """
 
     @abstractmethod

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
 from shim.aws import date
+from shim.errors import ShimError
 from shim.store import Absent, Expect, Object, Progress, cut
 
 if TYPE_CHECKING:
@@ -29,7 +31,8 @@ class Write:
     """What is written: body[:size], of which the object already holds the first `copied` bytes.
 
     `at` is the bucket and the full key; `copied` is 0 or more than MIN_PART, and then `expect` is
-    the etag of what is copied.
+    the etag of what is copied. `sent` takes every byte that is sent, in order: botocore may send a
+    piece again, but from memory.
     """
 
     at: dict[str, Any]
@@ -40,6 +43,12 @@ class Write:
     write_id: str
     copied: int = 0
     progress: Progress | None = None
+    sent: hashlib._Hash = field(default_factory=hashlib.sha256)
+
+    @property
+    def sha256(self) -> str | None:
+        """The SHA-256 of what was sent, if that was all of it."""
+        return None if self.copied else self.sent.hexdigest()
 
 
 def send(s3: S3Client, write: Write) -> Object:
@@ -51,15 +60,17 @@ def send(s3: S3Client, write: Write) -> Object:
     """
     if write.copied or (isinstance(write.body, Path) and write.size > PART):
         return _in_parts(s3, write)
+    body = b"".join(cut(write.body, 0, write.size))
+    write.sent.update(body)
     answer = s3.put_object(
         **write.at,
-        Body=b"".join(cut(write.body, 0, write.size)),
+        Body=body,
         Metadata={WRITE_ID: write.write_id},
         **condition(write.expect),
     )
     if write.progress:
         write.progress(write.size)
-    return Object(write.key, write.size, answer["ETag"], date(answer))
+    return Object(write.key, write.size, answer["ETag"], date(answer), write.sha256)
 
 
 def condition(expect: Expect) -> dict[str, Any]:
@@ -81,12 +92,12 @@ def _in_parts(s3: S3Client, write: Write) -> Object:
         )
     except BaseException:
         # Parts are paid for until they are dropped; the failure that led here is the one to tell.
-        with suppress(BotoCoreError, ClientError):
+        with suppress(BotoCoreError, ClientError, ShimError):
             s3.abort_multipart_upload(**upload)
         raise
     # Its age is that of its first request: docs.aws.amazon.com/AmazonS3/latest/userguide/
     # UsingMetadata.html.
-    return Object(write.key, write.size, answer["ETag"], date(created))
+    return Object(write.key, write.size, answer["ETag"], date(created), write.sha256)
 
 
 def _copies(s3: S3Client, upload: dict[str, Any], write: Write) -> Iterator[Any]:
@@ -108,6 +119,7 @@ def _parts(s3: S3Client, upload: dict[str, Any], write: Write, before: int) -> I
     length = max(PART, -(-(write.size - write.copied) // (MAX_PARTS - before)))
     for number, start in enumerate(range(write.copied, write.size, length), before + 1):
         piece = b"".join(cut(write.body, start, min(start + length, write.size)))
+        write.sent.update(piece)
         answer = s3.upload_part(**upload, PartNumber=number, Body=piece)
         yield _done(number, answer)
         if write.progress:

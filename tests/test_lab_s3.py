@@ -14,7 +14,7 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError, ConnectionClosedError, ReadTimeoutError
 
-from shim.aws import UNREACHED
+from shim.aws_errors import UNREACHED
 from tests.lab import SERVER, S3Lab
 
 if TYPE_CHECKING:

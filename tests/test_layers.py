@@ -26,7 +26,8 @@ LEVELS: dict[str, tuple[str, ...]] = {
     "keeping": (
         *("artifacts", "needs", "ec2", "launch", "record", "commit", "liveness", "environment"),
         *("bundle", "checkpoint", "endure", "imds", "reclaim"),
-        *("ship", "sinks", "redact", "s3", "upload", "aws", "directory", "store"),
+        *("ship", "sinks", "redact", "s3", "upload", "aws", "aws_errors"),
+        *("directory", "locking", "folders", "disk", "store"),
     ),
     "knowing": (
         *("plan", "typed", "spot_table", "pipeline", "reader", "fields", "rundate", "address"),

@@ -220,12 +220,11 @@ run_stages_leave() {
   return "$status"
 }
 """, "full-output exit-37", "at stage/a-end", 6),
-    Bug("a refused connection counts as a final answer", "shim.aws", """
-_said = Connection._failure
-def _failure(self, error, writing):
-    made = _said(self, error, writing)
-    made.passing = made.passing and not isinstance(error, exceptions.ConnectionError)
+    Bug("a refused connection counts as a final answer", "shim.aws_errors", """
+_failed = failed
+def failed(uri, error, *given):
+    made = _failed(uri, error, *given)
+    made.passing = made.passing and not isinstance(error, exceptions.EndpointConnectionError)
     return made
-Connection._failure = _failure
 """, "store-refused", "at stage/a-end", 11),
 )  # fmt: skip

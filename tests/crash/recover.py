@@ -43,6 +43,8 @@ def run(world: World, case: Case, tries: int = TRIES) -> Story:
         story.left_alive = _alive(world)
     world.again()
     _ended(world, story)
+    if world.lab.trap.failed:
+        raise RuntimeError(f"the fault could not be made: {world.lab.trap.failed}")
     story.reached = bool(world.lab.trap.sprung)
     world.lab.heal()
     for role in ("launcher", "instance"):

@@ -55,6 +55,7 @@ class StoreAddress:
         self._held = _bound(0)
         self._port = self._held.getsockname()[1]
         self._listener: socket.socket | None = None
+        folder.mkdir(parents=True, exist_ok=True)
         self._gone = folder / "unresolvable"
         self._lock = threading.Lock()
         self.come_back()

@@ -15,17 +15,38 @@
 # 73 not written, 75 busy, reclaimed or no capacity: try again, 77 credentials, 78 the table is
 # wrong, 124 timeout, else the stage's own.
 
+# Any sh understands the lines up to the first `.`, and an old bash too.
+# shellcheck disable=SC2292 # which [[ ]] would not be
+[ -n "${BASH_VERSION-}" ] || exec bash -- "$0" "$@"
+case $BASH_VERSION in
+  [1-3].* | 4.[0-3].*)
+    printf 'spot_backtest: this bash is too old (%s); install bash 4.4 or newer, and have it first on PATH\n' "$BASH_VERSION" >&2
+    exit 69
+    ;;
+  *) ;;
+esac
+POSIXLY_CORRECT=1 # see infrastructure/own_shell.sh
+\unset -f readlink
+spot_backtest_root=$(readlink -f -- "${BASH_SOURCE[0]}")
+spot_backtest_root=${spot_backtest_root%/*}
+# shellcheck source=infrastructure/own_shell.sh
+. "$spot_backtest_root/infrastructure/own_shell.sh"
+
+trap '' PIPE USR1 USR2 # a reader may go away; what a stage is to hear waits until there is one
 set -euo pipefail
+# shellcheck source=infrastructure/say.sh
+. "$spot_backtest_root/infrastructure/say.sh"
+# shellcheck source=infrastructure/environment.sh
+. "$spot_backtest_root/infrastructure/environment.sh"
+# shellcheck source=infrastructure/children.sh
+. "$spot_backtest_root/infrastructure/children.sh"
+# shellcheck source=infrastructure/run_stages.sh
+. "$spot_backtest_root/infrastructure/run_stages.sh"
 
 spot_backtest_main() {
-  local root word
-  root=$(readlink -f -- "${BASH_SOURCE[0]}")
-  root=${root%/*}
-  # shellcheck source=infrastructure/environment.sh
-  . "$root/infrastructure/environment.sh"
-  # shellcheck source=infrastructure/run_stages.sh
-  . "$root/infrastructure/run_stages.sh"
-
+  local root=$1 word
+  shift
+  children_listen TERM INT HUP QUIT
   if [[ ${1--} == -* && -z ${_SPOT_BACKTEST_SH_COMPLETE-} ]]; then
     for word in "$@"; do
       case $word in
@@ -41,4 +62,4 @@ spot_backtest_main() {
   run_stages_shim "$root" "$@"
 }
 
-spot_backtest_main "$@"
+spot_backtest_main "$spot_backtest_root" "$@"

@@ -69,7 +69,7 @@ environment() {
     return
   fi
   mapfile -t locks < <(helper locks)
-  for candidate in $(type -aP python3.13 python3.12 python3.11 python3); do
+  for candidate in $(environment_pythons); do
     [[ $(environment_probe "$candidate") == ok ]] || continue
     name=$("$candidate" -I "$HELPER" name "$entry" "${locks[@]}") && break
   done
@@ -124,7 +124,7 @@ main() {
   endpoint=$(helper endpoint)
   [[ -z $endpoint ]] || export AWS_ENDPOINT_URL=$endpoint
   step='running the stages'
-  "$python" "$entry/shim" guest --record "$SPOT_HOME/record.json" --log "$SPOT_LOG"
+  "$python" -I "$entry/shim" guest --record "$SPOT_HOME/record.json" --log "$SPOT_LOG"
 }
 
 helper_text() {

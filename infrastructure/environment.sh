@@ -14,7 +14,11 @@
 # nothing, and a set-up that was killed halfway must never be taken for a finished one. So .venv holds a
 # copy of each lock file it was installed from, written last; it is complete if and only if the copy
 # equals the lock file. Without requirements/run.txt's copy, or with the mark `unfinished`, it is made
-# again from nothing.
+# again from nothing; so it is when fewer modules are there than were installed (somebody deleted half of
+# it), or when the shim could not import one of them and has set the mark.
+
+# shellcheck source=infrastructure/say.sh
+. "${BASH_SOURCE[0]%/*}/say.sh"
 
 # environment_python ROOT: prints the interpreter's absolute path.
 environment_python() {
@@ -31,6 +35,10 @@ environment_python() {
 environment_add() {
   local root=$1 python=$2 lock=$3
   [[ -z ${SPOT_BACKTEST_PYTHON:-} && $python == "$root/.venv/bin/python" ]] || return 0
+  if [[ ! -f $root/$lock ]]; then # a pipe there would be waited for
+    environment_say "there is no such file ($root/$lock, from requirements in the table); name a lock file, or remove the line"
+    return 78
+  fi
   environment_current "$root" "$lock" || environment_make "$root" "$lock"
 }
 
@@ -39,11 +47,24 @@ environment_current() {
   local lock=$1/$2 venv=$1/.venv
   local stamp=$venv/${2##*/}
   [[ -x $venv/bin/python && ! -e $venv/unfinished && -f $lock && -f $stamp ]] || return
-  [[ $(<"$lock") == "$(<"$stamp")" ]]
+  [[ $(<"$lock") == "$(<"$stamp")" ]] && environment_undamaged "$venv"
+}
+
+# environment_undamaged VENV: whether as many modules are there as after the last installation.
+environment_undamaged() {
+  local venv=$1 modules=0
+  [[ ! -f $venv/modules ]] || read -r modules <"$venv/modules" || :
+  ((modules == 0)) || (($(environment_modules "$venv") >= modules))
+}
+
+# environment_modules VENV: prints how many modules lie in the packages and beside them.
+environment_modules() {
+  local -a modules=("$1"/lib/python3*/site-packages/{,*/}*.py)
+  printf '%d\n' "${#modules[@]}"
 }
 
 environment_say() {
-  printf 'spot_backtest: %s\n' "$1" >&2
+  say_error "$1"
 }
 
 # environment_named NAME: prints the interpreter that SPOT_BACKTEST_PYTHON names, if it can run the shim.
@@ -73,7 +94,7 @@ environment_named() {
 environment_probe() {
   local python=$1
   shift
-  PYTHONSAFEPATH=1 "$python" -c '
+  "$python" -I -c '
 import sys
 if sys.version_info < (3, 11):
     print("is Python %d.%d" % sys.version_info[:2])
@@ -125,7 +146,7 @@ environment_install() {
     [[ $tool != uv ]] || environment_say "uv could not install $lock (${output##*$'\n'}); trying pip"
   done
   rm -f -- "$venv/unfinished"
-  printf '%s' "$failures" | tail -n 20 >&2
+  say_tail "$failures"
   environment_say "could not install the packages ($lock, into $venv; the last lines of what tried are above); mend what they say and run it again, or set SPOT_BACKTEST_PYTHON to a Python that has them"
   return 69
 }
@@ -139,10 +160,10 @@ environment_run() {
   if [[ $tool == uv ]]; then
     uv pip install --python "$python" --require-hashes -r "$lock" || return
   else
-    "$python" -m pip --version || "$python" -m ensurepip || return
-    "$python" -m pip install --disable-pip-version-check --no-input --require-hashes -r "$lock" || return
+    "$python" -I -m pip --version || "$python" -I -m ensurepip || return
+    "$python" -I -m pip install --disable-pip-version-check --no-input --require-hashes -r "$lock" || return
   fi
-  cp -- "$lock" "$stamp" && rm -f -- .venv/unfinished
+  environment_modules .venv >.venv/modules && cp -- "$lock" "$stamp" && rm -f -- .venv/unfinished
 }
 
 # environment_create ROOT: an empty .venv from the first Python on PATH that can make one. On Debian, Python
@@ -152,25 +173,47 @@ environment_create() {
   if type -P uv >/dev/null; then
     options=(--without-pip)
   fi
-  mapfile -t pythons < <(type -aP python3.13 python3.12 python3.11 python3 || :)
+  mapfile -t pythons < <(environment_pythons)
   for python in "${pythons[@]}"; do
     [[ $(environment_probe "$python") == ok ]] || continue
-    rm -rf -- "$venv" || return 69
-    if output=$(cd -- "$root" && "$python" -m venv "${options[@]}" .venv 2>&1 </dev/null); then
+    environment_delete "$venv" || return
+    if output=$(cd -- "$root" && "$python" -I -m venv "${options[@]}" .venv 2>&1 </dev/null); then
       return
     fi
   done
   if type -P uv >/dev/null; then
-    rm -rf -- "$venv" || return 69
+    environment_delete "$venv" || return
     if output=$(cd -- "$root" && uv venv --python '>=3.11' .venv 2>&1 </dev/null); then
       return
     fi
   fi
   if [[ -n $output ]]; then
-    printf '%s\n' "$output" | tail -n 20 >&2
+    say_tail "$output"
     environment_say "could not make a virtual environment ($venv; the last lines of what tried are above); mend what they say and run it again, or set SPOT_BACKTEST_PYTHON"
   else
-    environment_say "there is no Python 3.11 or newer (tried python3.13, python3.12, python3.11 and python3 on PATH); install one, or name one in SPOT_BACKTEST_PYTHON"
+    environment_say "there is no Python 3.11 or newer (on PATH: ${pythons[*]:-no python at all}); install one, or name one in SPOT_BACKTEST_PYTHON"
   fi
   return 69
+}
+
+# environment_delete VENV: its stamps first, so that a call that is killed here leaves nothing complete.
+environment_delete() {
+  rm -f -- "$1"/*.txt && rm -rf -- "$1" || return 69
+}
+
+# environment_pythons: prints every python3.N on PATH, the newest first, then every python3 and python.
+environment_pythons() {
+  local folder path minor
+  local -a folders=() minors=() names=(python3 python)
+  IFS=: read -r -a folders <<<"${PATH-}"
+  for folder in "${folders[@]}"; do
+    for path in "${folder:-.}"/python3.*; do
+      minor=${path##*/python3.}
+      [[ $minor =~ ^[1-9][0-9]?$ ]] && minors[minor]=1
+    done
+  done
+  for minor in "${!minors[@]}"; do # in ascending order
+    names=("python3.$minor" "${names[@]}")
+  done
+  type -aP -- "${names[@]}" || : # which is a failure if one of them is not there
 }

@@ -5,21 +5,39 @@ from __future__ import annotations
 import os
 import secrets
 import subprocess
+import sys
 from pathlib import Path
-from typing import BinaryIO
 
 import click
 
-from shim import clock, options
+from shim import clock, options, regular
 from shim import plan as plans
-from shim.errors import PipelineError
+from shim.errors import PipelineError, shown
 from shim.plan import Plan
 
 
-def plan_of(ctx: click.Context, given: BinaryIO | None = None) -> Plan:
+class PlanFile(click.ParamType[Plan | None]):
+    """A file that holds a plan, `-` for stdin, read at once."""
+
+    name = "filename"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Plan | None:
+        """Return the plan. Raises UsageError."""
+        if ctx and ctx.resilient_parsing:  # completion: nobody has typed a plan into stdin
+            return None
+        try:
+            text = sys.stdin.buffer.read() if value == "-" else regular.read(Path(str(value)))
+        except OSError as error:
+            self.fail(f"cannot read {shown(value)}: {error.strerror}; - is stdin", param, ctx)
+        return Plan.from_json(text)
+
+
+def plan_of(ctx: click.Context, given: Plan | None = None) -> Plan:
     """Return the plan that was given, or the one that the command line asks for."""
     if given:
-        return Plan.from_json(given.read())
+        return given
     found = options.table(ctx)
     if found is None:
         raise PipelineError("the table could not be read", "name one with --pipeline")

@@ -6,17 +6,28 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO, NoReturn
+from typing import NoReturn
 
 import click
 
-from shim import __version__, clock, completion, options, rundate, show
+from shim import __version__, clock, completion, environment, options, rundate, show
 from shim import pipeline as tables
-from shim.asking import plan_of
-from shim.errors import PipelineError, ShimError, UsageError, shown
+from shim.asking import PlanFile, plan_of
+from shim.errors import (
+    PipelineError,
+    PreflightError,
+    RecordError,
+    ShimError,
+    UsageError,
+    shown,
+)
 from shim.groups import Asl, Top
+from shim.installation import broken, lacking
+from shim.plan import Plan
 from shim.printing import PROGRAM, for_ssm, print_result, say
+from shim.printing import show as show_result
 
 
 @click.group(cls=Top, context_settings={"help_option_names": ["-h", "--help"]})
@@ -35,11 +46,11 @@ def plan_command(ctx: click.Context, /, as_json: bool, **_: object) -> None:
 
 
 @cli.command("entry", cls=options.PlanCommand, hidden=True)
-@click.option("--plan", "plan_file", type=click.File("rb"))
+@click.option("--plan", type=PlanFile())
 @click.pass_context
-def entry_command(ctx: click.Context, /, plan_file: BinaryIO | None, **_: object) -> None:
+def entry_command(ctx: click.Context, /, plan: Plan | None, **_: object) -> None:
     """Print the plan for the entry: names and values, each ended by a NUL, so nothing is quoted."""
-    pairs = show.pairs(plan_of(ctx, plan_file))
+    pairs = show.pairs(plan_of(ctx, plan))
     print_result("".join(f"{name}\0{value}\0" for name, value in pairs), end="")
 
 
@@ -49,17 +60,17 @@ def options_command(ctx: click.Context, /, **_: object) -> None:
     """Print the plan's options, for the entry's help."""
     formatter = ctx.make_formatter()
     ctx.command.format_options(ctx, formatter)
-    click.echo(formatter.getvalue().rstrip("\n"))
+    print_result(formatter.getvalue().rstrip("\n"))
 
 
 @cli.command("preflight", cls=options.PlanCommand)
-@click.option("--plan", "plan_file", type=click.File("rb"), help="Take this plan; - is stdin.")
+@click.option("--plan", type=PlanFile(), help="Take this plan; - is stdin.")
 @click.pass_context
-def preflight_command(ctx: click.Context, /, plan_file: BinaryIO | None, **_: object) -> None:
+def preflight_command(ctx: click.Context, /, plan: Plan | None, **_: object) -> None:
     """Check everything that can be checked before a stage runs."""
     from shim import preflight
 
-    plan = plan_of(ctx, plan_file)
+    plan = plan_of(ctx, plan)
     if plan.on == "spot":
         from shim import spot_preflight
         from shim.ec2 import Ec2
@@ -78,7 +89,7 @@ def preflight_command(ctx: click.Context, /, plan_file: BinaryIO | None, **_: ob
 
 @cli.command("stage", cls=options.PlanCommand)
 @click.argument("name", shell_complete=options.complete_stages)
-@click.option("--plan", "plan_file", type=click.File("rb"), help="Take this plan; - is stdin.")
+@click.option("--plan", type=PlanFile(), help="Take this plan; - is stdin.")
 @click.option("--report", type=click.Path(path_type=Path), hidden=True)
 @click.option("--parent", type=int, hidden=True)
 @click.pass_context
@@ -86,7 +97,7 @@ def stage_command(
     ctx: click.Context,
     /,
     name: str,
-    plan_file: BinaryIO | None,
+    plan: Plan | None,
     report: Path | None,
     parent: int | None,
     **_: object,
@@ -94,9 +105,11 @@ def stage_command(
     """Run one stage: one attempt, from its receipt to its commit."""
     from shim import stage
 
-    plan = plan_of(ctx, plan_file)
+    plan = plan_of(ctx, plan)
     if plan.on != "here":
         raise UsageError("a stage runs here", "for an instance: ./spot_backtest.sh --on spot")
+    if parent:
+        environment.adopt(parent)
     code = stage.run(plan, plan.stage(name), report=report, parent=parent)
     ctx.exit(code if report else for_ssm(code))
 
@@ -147,7 +160,7 @@ def capture_command(
         store_uri=store,
         run_date=day.text,
         patterns=_redact(),
-        env=os.environ,
+        env=environment.without_start_up(os.environ, say),
         dry_run=dry_run,
         key=key,
     )
@@ -177,7 +190,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except click.exceptions.Exit as left:
         code = left.exit_code
     except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.format_message())
+        show_result(error.format_message())
         code = 2
     except click.ClickException as error:
         hint = options.offer(error) if isinstance(error, click.UsageError) else ""
@@ -188,10 +201,12 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         code = _fail(error, debug)
     except BrokenPipeError:
         code = 141
+    except ImportError as error:
+        code = _fail(lacking(error), debug)
+    except OSError as error:
+        code = _fail(_known(error, debug), debug)
     except Exception as error:  # whatever is left is a bug of ours: one line and 70
-        name = type(error).__name__
-        hint = "" if debug else "SHIM_DEBUG=1 shows where; please report it"
-        code = _fail(ShimError(f"internal error: {name}: {error}", hint), debug)
+        code = _fail(_bug(error, debug), debug)
     for number, stream in ((1, sys.stdout), (2, sys.stderr)):
         try:
             stream.flush()
@@ -208,9 +223,32 @@ def _open_standard_streams() -> None:
             setattr(sys, name, os.fdopen(number, "w" if number else "r", closefd=False))
 
 
+def _bug(error: Exception, debug: bool) -> ShimError:
+    hint = "" if debug else "SHIM_DEBUG=1 shows where; please report it"
+    return ShimError(f"internal error: {type(error).__name__}: {error}", hint)
+
+
+def _known(error: OSError, debug: bool) -> ShimError:
+    """Return what an error of the system means where that is known, else our own bug."""
+    if broken(error):
+        return lacking(error)
+    try:
+        os.getcwd()  # noqa: PTH109  nothing is done with it
+    except OSError as gone:
+        return PreflightError(
+            f"there is no working directory any more ({gone.strerror})", "change to one: cd ~"
+        )
+    try:
+        sys.stdout.flush()
+    except OSError:  # Click printed a help or a version, which is all that was asked for
+        return RecordError(f"cannot write to stdout ({error.strerror})", "see where it goes")
+    return _bug(error, debug)
+
+
 def _fail(error: ShimError, debug: bool) -> int:
     if debug:
-        traceback.print_exc()
+        with suppress(OSError):  # as say()
+            traceback.print_exc()
     say(str(error))
     return error.code
 

@@ -114,7 +114,7 @@ class _Guest:
     def _command(self) -> list[str]:
         plan = self.plan
         return [
-            *(sys.executable, str(ROOT / "shim"), "capture", "--slug", LOG_SLUG),
+            *(sys.executable, "-I", str(ROOT / "shim"), "capture", "--slug", LOG_SLUG),
             *("--log", str(self.log), "--store", plan.store, "--date", plan.run_date),
             *("--key", self.key, *(["--dry-run"] if plan.dry_run else []), "--", *self.entry),
         ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 
 import click
 
@@ -20,13 +21,15 @@ def meter(check: Callable[[], None], tell: Callable[[str], None], quiet: bool) -
 
     def bar(one: Found) -> Progress:
         shown = click.progressbar(length=one.size, label=f"  {one.path}", file=sys.stderr)
-        shown.render_progress()
+        with suppress(OSError):
+            shown.render_progress()
 
         def advance(count: int) -> None:
             check()
-            shown.update(count)
-            if shown.finished:
-                shown.render_finish()
+            with suppress(OSError):  # the terminal went away: nothing is drawn, nothing fails
+                shown.update(count)
+                if shown.finished:
+                    shown.render_finish()
 
         return advance
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from shim import regular
 from shim.address import key_problem
 from shim.errors import PipelineError, nearest, shown
 from shim.fields import FIELDS, INPUT_FIELDS
@@ -93,7 +94,7 @@ class Pipeline:
 def load(path: Path) -> Pipeline:
     """Read and validate a table. Raises PipelineError."""
     try:
-        table = tomllib.loads(path.read_bytes().decode())
+        table = tomllib.loads(regular.read(path).decode())
     except OSError as error:
         raise PipelineError(
             f"cannot read the table {path} ({error.strerror})", "name one with --pipeline"

@@ -274,6 +274,7 @@ def _names(setting: Setting, pipeline: Pipeline) -> set[str]:
 def _skipped(pipeline: Pipeline, request: Request) -> dict[str, str]:
     """Return why each stage that will not run is skipped, by name."""
     reasons = {}
+    only: set[str] = set()
     if request.only_stages:
         only = _names(request.only_stages, pipeline)
         if not only:
@@ -285,7 +286,14 @@ def _skipped(pipeline: Pipeline, request: Request) -> dict[str, str]:
             if stage.name not in only:
                 reasons[stage.name] = f"not named by {request.only_stages.source}"
     if request.skip_stages:
-        for name in _names(request.skip_stages, pipeline):
+        skip = _names(request.skip_stages, pipeline)
+        if request.only_stages and (both := sorted(skip.intersection(only))):
+            raise UsageError(
+                f"{', '.join(both)} is to run and is to be skipped (named by "
+                f"{request.only_stages.source} and by {request.skip_stages.source})",
+                "name it in one of them",
+            )
+        for name in skip:
             reasons[name] = f"named by {request.skip_stages.source}"
     return reasons
 

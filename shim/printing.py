@@ -31,6 +31,22 @@ def print_result(text: str, end: str = "\n") -> None:
         ) from error
 
 
+def show(text: str) -> None:
+    """Print what a command shows that has a status of its own, which no stdout can change."""
+    try:
+        print_result(text)
+    except (RecordError, BrokenPipeError) as error:
+        say(f"not all of it could be printed ({error})")
+
+
+def show_bytes(data: bytes) -> None:
+    """Print what a followed command printed; a stdout that cannot take it changes nothing."""
+    with suppress(OSError, ValueError):
+        sys.stdout.flush()
+        sys.stdout.buffer.write(data)
+        sys.stdout.flush()
+
+
 def say(text: str) -> None:
     """Print one line for a person on stderr; what cannot be printed is escaped."""
     line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

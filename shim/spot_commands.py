@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import BinaryIO
 
 import click
 
 from shim import clock
+from shim.asking import PlanFile
 from shim.plan import Plan
-from shim.printing import for_ssm, print_result, say
+from shim.printing import for_ssm, say, show, show_bytes
 
 
 @click.command("spot", hidden=True)
-@click.option("--plan", "plan_file", type=click.File("rb"), required=True)
+@click.option("--plan", type=PlanFile(), required=True)
 @click.option("--parent", type=int)
 @click.pass_context
-def spot_command(ctx: click.Context, /, plan_file: BinaryIO, parent: int | None) -> None:
+def spot_command(ctx: click.Context, /, plan: Plan, parent: int | None) -> None:
     """Run a plan on instances, and end when `--parent` does."""
     from shim import spot
 
-    ctx.exit(spot.run(Plan.from_json(plan_file.read()), parent))
+    ctx.exit(spot.run(plan, parent))
 
 
 @click.command("follow")
@@ -31,19 +31,14 @@ def follow_command(ctx: click.Context, /, launch: str) -> None:
 
     LAUNCH is the address of its record, as --detach prints it. To stop following ends nothing.
     """
-    import sys
     import time
 
     from shim.ec2 import Ec2
     from shim.follow import Follower
     from shim.reap import record_at
 
-    def show(data: bytes) -> None:
-        sys.stdout.buffer.write(data)
-        sys.stdout.flush()
-
     record = record_at(launch)
-    end = Follower(record.store, Ec2(), record, show, say, time.sleep).end()
+    end = Follower(record.store, Ec2(), record, show_bytes, say, time.sleep).end()
     say(f"{launch} ended: {end.outcome}{end.why and f': {end.why}'}")
     ctx.exit(for_ssm(end.code))
 
@@ -68,7 +63,7 @@ def reap_command(dry_run: bool) -> None:
             done = "would end" if dry_run else "ended"
         if found.reason and not dry_run:
             reap.finish(ec2, found, say, time.sleep)
-        print_result(f"{found.instance.id}  {done}: {found.reason or found.note}")
+        show(f"{found.instance.id}  {done}: {found.reason or found.note}")
 
 
 @click.command("guest", hidden=True)

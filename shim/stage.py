@@ -216,7 +216,7 @@ class _Run:
             )
         self.checkpoint.open()
         kept = str(self.checkpoint.folder)
-        env = child_environment(self.plan, self.stage, str(self.private), kept)
+        env = child_environment(self.plan, self.stage, str(self.private), kept, self._tell)
         values = {"python": sys.executable, "artifacts_dir": str(self.private)}
         command = [fields.fill(part, values) for part in self.stage.command]
         self._tell(f"attempt {self.attempt.id}, timeout {self.stage.timeout} s")

@@ -9,7 +9,7 @@ import click
 from shim import clock, options, status
 from shim import plan as plans
 from shim.errors import PipelineError, PreflightError
-from shim.printing import print_result, say
+from shim.printing import say, show
 from shim.store import open_store
 
 LOOKING = {"date", "store", "pipeline", "dry_run", "debug"}  # the plan's options that say where
@@ -42,7 +42,7 @@ def status_command(ctx: click.Context, /, as_json: bool, **_: object) -> None:
     found = status.of(
         open_store(plan.store), plan.run_prefix, plan.run_date, plan.run_date_source, names
     )
-    print_result(found.to_json() if as_json else found.to_text())
+    show(found.to_json() if as_json else found.to_text())
     if lacking := found.unverified:
         have = "has" if len(lacking) == 1 else "have"
         say(f"{', '.join(lacking)} {have} no commit that verifies at {plan.run_date}")

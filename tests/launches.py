@@ -6,7 +6,6 @@ import json
 import os
 import resource
 import subprocess
-import sys
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -95,7 +94,7 @@ class Spot:
     def change(self, texts: Mapping[str, str] | None = None) -> None:
         """Let texts change modules of the shim, here and on instances, beside the pace."""
         self.changed = patches(self.folder / "patches", {**PACE, **(texts or {})})
-        self.aws.instance_env = {"SPOT_BACKTEST_PYTHON": sys.executable, **self.changed}
+        self.aws.instance_env = dict(self.changed)
 
     def command(self, *words: str) -> list[str]:
         """Return the entry's command line for the table, the store and the date."""
@@ -106,8 +105,7 @@ class Spot:
 
     def env(self, **more: str) -> dict[str, str]:
         """Return the launcher's environment."""
-        own = {"SPOT_BACKTEST_PYTHON": sys.executable, "PATH": os.environ["PATH"]}
-        return {**own, **self.aws.env, **self.changed, **more}
+        return {"PATH": os.environ["PATH"], **self.aws.env, **self.changed, **more}
 
     def start(self, *words: str, to: int = subprocess.PIPE, **env: str) -> subprocess.Popen[str]:
         """Commit the table and start the entry; all that it prints goes to a file, or is kept."""

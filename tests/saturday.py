@@ -62,7 +62,6 @@ def saturday(night: Night, stack: ExitStack) -> tuple[Store, str]:
         **aws.env,
         **night.shim,
         "SPOT_STORE": f"s3://{aws.bucket}",
-        "SPOT_BACKTEST_PYTHON": sys.executable,
     }
     night.host.env_file(ENV_FILE, given)
     definition = json.loads(text_of(OURS))
@@ -92,7 +91,7 @@ def furnish(aws: AwsLab, night: Night, stack: ExitStack) -> None:
     stack.enter_context(mock.patch.object(s3_server.Handler, "date_time_string", date_time_string))
     stack.enter_context(mock.patch.object(s3_models, "utcnow", utcnow))
     aws.change("dt.datetime.now(dt.timezone.utc)", night.clock.expression)
-    aws.instance_env = {"SPOT_BACKTEST_PYTHON": sys.executable, **night.shim}
+    aws.instance_env = dict(night.shim)
 
 
 class Instances:

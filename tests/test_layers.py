@@ -16,7 +16,7 @@ from tests.entry import ROOT
 LEVELS: dict[str, tuple[str, ...]] = {
     "entry": (
         *("__main__", "cli", "groups", "spot_commands", "status_command"),
-        *("completion", "asking", "options", "printing", "show"),
+        *("completion", "asking", "options", "printing", "show", "installation"),
     ),
     "doing": (
         "status",
@@ -31,7 +31,7 @@ LEVELS: dict[str, tuple[str, ...]] = {
     ),
     "knowing": (
         *("plan", "typed", "spot_table", "pipeline", "reader", "fields", "rundate", "address"),
-        *("errors", "clock", "__init__"),
+        *("regular", "errors", "clock", "__init__"),
     ),
 }
 ORDER = [module for modules in LEVELS.values() for module in modules]
@@ -42,7 +42,8 @@ PURE = {
     *("__future__", "_typeshed", "collections", "dataclasses", "datetime", "dateutil", "difflib"),
     *("graphlib", "json", "pathlib", "posixpath", "re", "tomllib", "typing"),
 }
-ASKING = {"pipeline": {"read_bytes", "absolute", "resolve"}}
+ASKING = {"pipeline": {"read_bytes", "absolute", "resolve"}, "regular": {"open"}}
+FILES_OF = {"regular": {"errno", "os", "stat"}}  # and what the reading of a file imports
 IO = {
     *(
         "open",
@@ -127,7 +128,8 @@ def upward(module: str, source: str) -> list[str]:
 def impure(module: str, source: str) -> list[str]:
     """Return what a module of «knowing» imports or calls that touches the world."""
     tree = ast.parse(source)
-    found = [name for name in imported(source) if name.partition(".")[0] not in {*PURE, "shim"}]
+    pure = {*PURE, "shim", *FILES_OF.get(module, ())}
+    found = [name for name in imported(source) if name.partition(".")[0] not in pure]
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):
             base, _, name = ast.unparse(node.func).rpartition(".")

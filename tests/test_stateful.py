@@ -13,7 +13,6 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -323,7 +322,7 @@ class Here(RuleBasedStateMachine):
         scripts = self.folder / f"scripts-{self.scripts}"
         scripts.mkdir()
         flags, env = run.words()
-        env |= {"SPOT_BACKTEST_PYTHON": sys.executable, "SCRIPTS": str(scripts)}
+        env["SCRIPTS"] = str(scripts)
         for stage in STAGES:
             waits = f"{TRAPS[cut.trap]}\n{WAITS}\n" if cut and stage == held else ""
             waits = waits if cut and cut.moment == "running" else ""

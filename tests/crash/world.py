@@ -11,7 +11,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -156,7 +155,7 @@ class World:
         self.spot.changed = patches(folder / "patches", texts)
         (folder / "tmp").mkdir()
         tmp = {"TMPDIR": str(folder / "tmp")}
-        lab.instance_env = {"SPOT_BACKTEST_PYTHON": sys.executable, **tmp, **self.spot.changed}
+        lab.instance_env = {**tmp, **self.spot.changed}
 
     def _away(self, fault: str) -> dict[str, str]:
         """Give the store an address that can go away; return the changes for who asks it."""

@@ -33,9 +33,8 @@ class Clock:
 
     @property
     def env(self) -> dict[str, str]:
-        """The environment in which every Python finds the shim, and in it this clock."""
-        (path,) = patches(self._folder / "site", self.change).values()
-        return {"PYTHONPATH": f"{path}:{ROOT}"}
+        """The environment in which the shim has this clock, and so do stages that import it."""
+        return {**patches(self._folder / "site", self.change), "PYTHONPATH": str(ROOT)}
 
     def set(self, now: datetime) -> None:
         """Move the clock; a reader sees the one time or the other."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from tests.lab.fast_clock import FastClock
 
 ITS_OWN = re.compile(r"(?<![\w./-])/(?=(?:opt|etc|home|var/log)/)")
-PYTHON = '#!/bin/sh\nexec {} "$@"\n'
+PYTHON = '#!/bin/sh\nexec "${{SPOT_BACKTEST_PYTHON:-{}}}" "$@"\n'
 
 
 class Host:
@@ -24,7 +24,7 @@ class Host:
         self.folder = folder
         self.mark = f"LAB_HOST={folder}"
         programs = {
-            "python": PYTHON.format(shlex.quote(sys.executable)),
+            "python": PYTHON.format(sys.executable),
             "date": clock.date_command,
         }
         for name in ("bin", "tmp", "var/log"):

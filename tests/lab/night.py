@@ -17,7 +17,7 @@ from typing import Any
 from tests.lab import init
 from tests.lab.fast_clock import FastClock
 from tests.lab.host import Host
-from tests.lab.patches import patches
+from tests.lab.patches import patches, sitecustomize
 from tests.lab.stepfunctions import INPUT, Engine, engine
 from tests.lab.timeline import Timeline
 from tests.launches import PACE
@@ -61,7 +61,9 @@ class Night:
         """Run Step Functions; what its commands leave on the host is ended with it."""
         now = STAMP.format(self.clock.expression)
         its_own = {
-            **patches(self.folder / "site", {"ministack.services.stepfunctions": now}),
+            "PYTHONPATH": str(
+                sitecustomize(self.folder / "site", {"ministack.services.stepfunctions": now})
+            ),
             "SFN_WAIT_SCALE": str(1 / self.rate),
             "LAB_PATH": self.host.path,
         }

@@ -105,17 +105,6 @@ PACES = {
     "shim.guest": "PACE = Pace(notice=0.3, record=1.0, margin=1.0)",
     "shim.record": "HEARTBEAT, SILENT = 1.0, 6.0",
 }
-# Where the store goes away for a minute, what is tried again within it is as fast as the minute.
-AWAY = {
-    "botocore.retries.standard": "ExponentialBackoff.delay_amount = lambda *_: 0.03",
-    "shim.endure": "PAUSE, LONGEST = 0.1, 0.5",
-}
-SILENT = {
-    "shim.aws": """
-for _limits in (HURRIED, PATIENT):
-    _limits.update(read_timeout=1.5, attempts=2)
-"""
-}
 
 
 class World:
@@ -162,8 +151,7 @@ class World:
         address = self.lab.store_address()
         imported = "import urllib.error, urllib.parse, urllib.request\n"
         self.lab.change(imported, f"import socket\n{imported}{address.resolve('socket')}")
-        silent = SILENT if fault.endswith("silent") else {}
-        return {**AWAY, **silent, "socket": address.resolve()}
+        return address.changes(fault.removeprefix(STORE))
 
     def start(self, *words: str, machine: str = "one", output: str = "") -> None:
         """Start the launcher on a host; what it prints is lost with one of UNPRINTED."""

@@ -41,14 +41,23 @@ def _resolve(host, port, *given, **named):
     return _getaddrinfo(host, port, *given, **named)
 {socket}getaddrinfo = _resolve
 """
+# Where a minute lasts two seconds, what is tried again within it is as fast.
+PACE = {
+    "botocore.retries.standard": "ExponentialBackoff.delay_amount = lambda *_: 0.03",
+    "shim.endure": "PAUSE, LONGEST = 0.1, 0.5",
+}
+# And a silence is noticed before it is over.
+SILENT = """
+for _limits in (HURRIED, PATIENT):
+    _limits.update(read_timeout=1.5, attempts=2)
+"""
+Take = Callable[[socket.socket, tuple[str, int]], None]
 
 
 class StoreAddress:
     """The store's own host and port: connections that come there are given to `take`."""
 
-    def __init__(
-        self, take: Callable[[socket.socket, tuple[str, int]], None], folder: Path
-    ) -> None:
+    def __init__(self, take: Take, folder: Path) -> None:
         self._take = take
         # Bound for as long as the lab lives, so that nobody else gets the port while it is closed:
         # what does not listen refuses (connect(2)).
@@ -72,6 +81,11 @@ class StoreAddress:
         """
         prefix = f"{module}." if module else ""
         return RESOLVE.format(socket=prefix, name=NAME, gone=str(self._gone))
+
+    def changes(self, form: str) -> dict[str, str]:
+        """Return what a process is to be given, as of patches(), that meets a form of outage."""
+        silent = {"shim.aws": SILENT} if form == "silent" else {}
+        return {**PACE, **silent, "socket": self.resolve()}
 
     def go(self, form: str) -> None:
         """Be refused or unresolvable from now on."""

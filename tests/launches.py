@@ -75,6 +75,7 @@ class Spot:
     def __init__(self, aws: AwsLab, tool: Path, folder: Path, **section: Any) -> None:
         self.aws, self.tool, self.folder = aws, tool, folder
         self.uri = f"s3://{aws.bucket}/some prefix"
+        self.output = subprocess.PIPE  # or a descriptor, for all that launchers print
         self.work = folder / "work"
         self.work.mkdir(parents=True)
         self.store: Store = open_store(self.uri)
@@ -107,16 +108,16 @@ class Spot:
         """Return the launcher's environment."""
         return {"PATH": os.environ["PATH"], **self.aws.env, **self.changed, **more}
 
-    def start(self, *words: str, to: int = subprocess.PIPE, **env: str) -> subprocess.Popen[str]:
-        """Commit the table and start the entry; all that it prints goes to a file, or is kept."""
+    def start(self, *words: str, **env: str) -> subprocess.Popen[str]:
+        """Commit the table and start the entry."""
         commit_all(self.work)
         launcher = subprocess.Popen(
             self.command(*words),
             env=self.env(**env),
             cwd=self.work,
             stdin=subprocess.DEVNULL,
-            stdout=to,
-            stderr=to,
+            stdout=self.output,
+            stderr=self.output,
             text=True,
             start_new_session=True,
         )

@@ -159,7 +159,7 @@ def true_codes(seen: Evidence) -> Iterator[str]:
         if not (code in OWN or code in codes or code < 0 or code > 128):
             yield f"a launcher ended with {code}, which is nobody's code"
     yield from begun(seen)
-    passing = PASSING
+    passing: tuple[str, ...] = PASSING
     if "launcher" not in seen.side:
         passing = (*PASSING, "outage", "no-credentials", *(f"{STORE}{form}" for form in FORMS))
     if seen.fault in passing and seen.reached and first != 0:

@@ -158,11 +158,8 @@ class World:
         more = {"EXECUTION_ID": EXECUTION, MARK: str(self.folder), "CRASH_MACHINE": machine}
         more["TMPDIR"] = str(self.folder / "tmp")
         self.launcher = None
-        if not output:
+        with _printed(output) as self.spot.output:
             self.launcher = self.spot.start(*words, **more)
-            return
-        with _unprinted(output) as to:
-            self.launcher = self.spot.start(*words, to=to, **more)
 
     def wait(self) -> None:
         """Wait for the entry alone."""
@@ -261,8 +258,11 @@ def _seeded(tool: Path, folder: Path, text: str) -> Path:
 
 
 @contextmanager
-def _unprinted(output: str) -> Iterator[int]:
-    """Open what takes no output: a full device (full(4)), or a pipe that nobody reads."""
+def _printed(output: str) -> Iterator[int]:
+    """Return a pipe to be, a full device (full(4)), or a pipe that nobody reads."""
+    if not output:
+        yield subprocess.PIPE
+        return
     if output == "full-output":
         to = os.open("/dev/full", os.O_WRONLY)
     else:

@@ -68,7 +68,7 @@ class Enduring(Store):
                 if not error.passing:
                     self._answered(away)
                     raise
-                if self._gave_up or time.monotonic() > until:
+                if self._gave_up or self._store.hurried or time.monotonic() > until:
                     self._gave_up = True
                     raise
                 if not away:
@@ -84,7 +84,7 @@ class Enduring(Store):
                 return done
 
     def _called(self, call: Callable[[], T], until: float) -> T:
-        token = WAITER.set(Waiter(self._go_on, self._tell, until))
+        token = WAITER.set(Waiter(self._ask, self._tell, until))
         try:
             return call()
         finally:
@@ -98,8 +98,15 @@ class Enduring(Store):
     def _wait(self, seconds: float) -> None:
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0:
-            self._go_on()
+            self._ask()
             time.sleep(min(left, TICK))
+
+    def _ask(self) -> None:
+        try:
+            self._go_on()
+        except ShimError:
+            self._store.hurried = True  # a signal is heard once, and meant for what follows too
+            raise
 
     def head(self, key: str) -> Object | None:
         return self.again(lambda: self._store.head(key))

@@ -58,18 +58,16 @@ def _open(name: str, folder: int) -> int:
 def _take(handle: int, path: Path, hurried: Callable[[], bool]) -> None:
     began, pause, told = time.monotonic(), FIRST, False
     while not _free(handle, path):
-        waited = time.monotonic() - began
-        waiter = WAITER.get()
-        if waited > SOON:
+        now, waiter = time.monotonic(), WAITER.get()
+        if now > began + SOON:
+            until = waiter.until if waiter else began + PATIENCE
+            if now > until or hurried():
+                what = f"{path} is locked by {holder(handle)}"
+                raise LockedError(what, "wait for its end, or end it, and try again")
             if waiter and not told:
                 waiter.tell(f"waits for {path}, which is locked by {holder(handle)}")
                 told = True
             go_on()
-        if waited > SOON and not waiter and (waited > PATIENCE or hurried()):
-            raise LockedError(
-                f"{path} is locked by {holder(handle)}",
-                "wait for its end, or end it, and try again",
-            )
         time.sleep(random.uniform(pause / 2, pause))  # noqa: S311  a pause
         pause = min(2 * pause, LONGEST)
 

@@ -185,7 +185,7 @@ class _Run:
                 log.write(f"spot_backtest: {details['error']}\n")
             raise
         finally:
-            self.attempt.store.hurried = bool(self.lifeline.stop)
+            self.attempt.store.hurried = bool(self.lifeline.stop) and not reclaim.noticed()
             shipped = shipper.finish(SHIP_LAST)
             self.result.outcome = how
             self.result.log = shipper.uri if shipped else str(self.log)

@@ -83,7 +83,9 @@ class Table:
         command = [str(ROOT / "spot_backtest.sh"), *self.words(*flags)]
         return self._run(command, {"SPOT_BACKTEST_PYTHON": sys.executable, **env})
 
-    def start(self, *words: str, patch: str = "", **env: str) -> subprocess.Popen[str]:
+    def start(
+        self, *words: str, patch: str = "", stdout: Any = subprocess.PIPE, **env: str
+    ) -> subprocess.Popen[str]:
         """Start the shim in a session of its own; `patch` is Python that runs first."""
         command = self.command(*words)
         if patch:
@@ -94,7 +96,7 @@ class Table:
             cwd=self.folder,
             env=self.env(env),
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
+            stdout=stdout,
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,

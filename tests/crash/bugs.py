@@ -149,14 +149,12 @@ _Run._close = lambda self, how, code, **more: _end(self, how, 0, **more)
 _key = log_key
 log_key = lambda p, slug, day, host, at: _key(p, slug, at.date().isoformat(), host, at)
 """, *CLEAN, 1),
-    Bug("other bytes are published than were hashed", "shim.artifacts", """
+    Bug("other bytes are listed than were published", "shim.artifacts", """
+import dataclasses
 _all = publish
-def publish(store, plan, found, *given):
-    for one in found:
-        status = one.file.stat()
-        one.file.write_bytes(one.file.read_bytes()[::-1])
-        os.utime(one.file, ns=(status.st_atime_ns, status.st_mtime_ns))
-    return _all(store, plan, found, *given)
+def publish(*given):
+    other = hashlib.sha256(b"hashed first, sent later").hexdigest()
+    return {p: dataclasses.replace(a, sha256=other) for p, a in _all(*given).items()}
 """, *CLEAN, 2),
     Bug("a record calls the run date by another name", "shim.record", """
 _text = _json

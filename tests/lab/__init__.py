@@ -33,6 +33,10 @@ class S3Lab:
         fault = {"method": method, "match": match, "times": times, "status": status}
         self._ask("POST", "/_lab/faults", json.dumps(fault))
 
+    def refuse(self, key: str, status: str = "403 InvalidAccessKeyId") -> None:
+        """Refuse an access key id from now on, as after a rotation."""
+        self._ask("POST", "/_lab/keys", json.dumps({"id": key, "status": status}))
+
     def heal(self) -> None:
         """Forget all faults."""
         self._ask("DELETE", "/_lab/faults")

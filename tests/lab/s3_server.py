@@ -11,7 +11,10 @@ UploadPartCopy (API_UploadPartCopy.html).
 GET /_lab/bytes     what was uploaded: {path: bytes}
 POST /_lab/faults   {"method", "match", "times", "status"}: the next `times` requests with that
                     method whose path and query hold `match` go wrong; DELETE forgets all faults
-The status is an HTTP status with an optional S3 error code ("409 ConditionalRequestConflict"), or
+POST /_lab/keys     {"id", "status"}: every request that is signed with that access key id goes
+                    wrong, until the faults are forgotten
+The status is an HTTP status with an optional S3 error code ("409 ConditionalRequestConflict") or
+with `html`, for a page as proxies send it ("503 html"), or
 drop-before (closed unanswered, nothing done), drop-after (done, closed unanswered), hang (done by
 nobody, unanswered), cut (half of the body), reset (the connection breaks in the middle of a
 request, with nothing done, or of the answer to a GET).
@@ -21,6 +24,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import socket
 import struct
 import sys
@@ -39,6 +43,8 @@ Environ = dict[str, Any]
 App = Callable[[Environ, Callable[..., Any]], Iterable[bytes]]
 
 ERROR = '<?xml version="1.0"?><Error><Code>{}</Code><Message>ordered by a test</Message></Error>'
+PAGE = "<!DOCTYPE html><html><head><title>Sign in</title><body><p>Who are you?<br></body></html>"
+SIGNED_BY = re.compile(r"Credential=([^/]+)/")
 HANG = 120  # seconds; longer than any client waits
 RESET = struct.pack("ii", 1, 0)  # a struct linger, by which close(2) sends RST: socket(7)
 
@@ -51,6 +57,7 @@ class Lab:
         self._lock = threading.Lock()
         self._bytes: Counter[str] = Counter()
         self._faults: list[dict[str, Any]] = []
+        self._keys: dict[str, str] = {}
 
     def __call__(self, environ: Environ, start: Callable[..., Any]) -> Iterable[bytes]:
         if environ["PATH_INFO"].startswith("/_lab/"):
@@ -84,16 +91,24 @@ class Lab:
         with self._lock:
             if environ["REQUEST_METHOD"] == "POST":
                 length = int(environ["CONTENT_LENGTH"])
-                self._faults.append(json.loads(environ["wsgi.input"].read(length)))
+                order = json.loads(environ["wsgi.input"].read(length))
+                if environ["PATH_INFO"].endswith("/keys"):
+                    self._keys[order["id"]] = order["status"]
+                else:
+                    self._faults.append(order)
             elif environ["REQUEST_METHOD"] == "DELETE":
                 self._faults.clear()
+                self._keys.clear()
             body = json.dumps(self._bytes).encode()
         start("200 OK", [("Content-Length", str(len(body)))])
         return [body]
 
     def _fault(self, environ: Environ) -> str:
         target = f"{environ['PATH_INFO']}?{environ['QUERY_STRING']}"
+        signed = SIGNED_BY.search(environ.get("HTTP_AUTHORIZATION", ""))
         with self._lock:
+            if signed and signed[1] in self._keys:
+                return self._keys[signed[1]]
             for fault in self._faults:
                 due = fault["times"] > 0 and fault["match"] in target
                 if due and fault["method"] == environ["REQUEST_METHOD"]:
@@ -128,8 +143,11 @@ class Lab:
     def _refuse(self, start: Callable[..., Any], problem: str) -> Iterable[bytes]:
         status, _, code = problem.partition(" ")
         body = ERROR.format(code or http.client.responses[int(status)].replace(" ", "")).encode()
+        kind = "application/xml"
+        if code == "html":
+            body, kind = PAGE.encode(), "text/html"
         reason = http.client.responses[int(status)]
-        start(f"{status} {reason}", [("Content-Length", str(len(body)))])
+        start(f"{status} {reason}", [("Content-Length", str(len(body))), ("Content-Type", kind)])
         return [body]
 
     def drop(self, environ: Environ) -> Iterable[bytes]:

@@ -25,14 +25,14 @@ case $BASH_VERSION in
     ;;
   *) ;;
 esac
-POSIXLY_CORRECT=1 # see infrastructure/own_shell.sh
+POSIXLY_CORRECT=1      # see infrastructure/own_shell.sh
+trap '' PIPE USR1 USR2 # a reader may go away; what a stage is to hear waits until there is one
 \unset -f readlink
 spot_backtest_root=$(readlink -f -- "${BASH_SOURCE[0]}")
 spot_backtest_root=${spot_backtest_root%/*}
 # shellcheck source=infrastructure/own_shell.sh
 . "$spot_backtest_root/infrastructure/own_shell.sh"
 
-trap '' PIPE USR1 USR2 # a reader may go away; what a stage is to hear waits until there is one
 set -euo pipefail
 # shellcheck source=infrastructure/say.sh
 . "$spot_backtest_root/infrastructure/say.sh"

@@ -26,12 +26,12 @@ environment() {
 # works; it notes every call but the probe.
 stub_python() {
   helper_stub "$@" <<'STUB'
-[[ $1 == -c ]] && { printf 'ok\n'; exit; }
+[[ $2 == -c ]] && { printf 'ok\n'; exit; }
 printf '%s %s\n' "${0##*/}" "$*" >>"$CALLS"
 case $* in
-  '-m venv --without-pip .venv' | '-m venv .venv') mkdir -p .venv/bin && cp "$0" .venv/bin/python ;;
-  '-m pip --version') ;;
-  '-m pip install --disable-pip-version-check --no-input --require-hashes -r requirements/'*) printf 'pip says much\n' ;;
+  '-I -m venv --without-pip .venv' | '-I -m venv .venv') mkdir -p .venv/bin && cp "$0" .venv/bin/python ;;
+  '-I -m pip --version') ;;
+  '-I -m pip install --disable-pip-version-check --no-input --require-hashes -r requirements/'*) printf 'pip says much\n' ;;
   *) exit 99 ;;
 esac
 STUB
@@ -71,21 +71,21 @@ refuses() {
 
 UV_RUN='uv pip install --python .venv/bin/python --require-hashes -r requirements/run.txt'
 UV_EXAMPLE='uv pip install --python .venv/bin/python --require-hashes -r requirements/example.txt'
-PIP_RUN='python -m pip install --disable-pip-version-check --no-input --require-hashes -r requirements/run.txt'
+PIP_RUN='python -I -m pip install --disable-pip-version-check --no-input --require-hashes -r requirements/run.txt'
 MAKING='spot_backtest: making .venv from requirements/run.txt'
 
 @test "the first call makes .venv with uv, says so in one line on stderr, and prints its Python" {
   stub_python python3.11
   stub_uv
   gives "$MAKING (uv)"
-  assert_file "$CALLS" "python3.11 -m venv --without-pip .venv"$'\n'"$UV_RUN"
+  assert_file "$CALLS" "python3.11 -I -m venv --without-pip .venv"$'\n'"$UV_RUN"
   gives ''
 }
 
 @test "the first call makes .venv with pip where there is no uv" {
   stub_python python3
   gives "$MAKING (pip)"
-  assert_file "$CALLS" 'python3 -m venv .venv'$'\n''python -m pip --version'$'\n'"$PIP_RUN"
+  assert_file "$CALLS" 'python3 -I -m venv .venv'$'\n''python -I -m pip --version'$'\n'"$PIP_RUN"
   gives ''
 }
 
@@ -199,10 +199,10 @@ spot_backtest: could not install the packages (requirements/run.txt, into $VENV;
 @test "a Python that does not run, is too old or cannot make an environment is passed over" {
   helper_stub python3.13 <<<'printf "pyenv: python3.13: command not found\n" >&2; exit 127'
   helper_stub python3.12 <<<'printf "is Python 3.9\n"'
-  helper_stub python3.11 <<<'[[ $1 == -c ]] && { printf "ok\n"; exit; }; mkdir .venv; printf "no ensurepip\n"; exit 1'
+  helper_stub python3.11 <<<'[[ $2 == -c ]] && { printf "ok\n"; exit; }; mkdir .venv; printf "no ensurepip\n"; exit 1'
   stub_python python3
   gives "$MAKING (pip)"
-  assert_file "$CALLS" 'python3 -m venv .venv'$'\n''python -m pip --version'$'\n'"$PIP_RUN"
+  assert_file "$CALLS" 'python3 -I -m venv .venv'$'\n''python -I -m pip --version'$'\n'"$PIP_RUN"
 }
 
 @test "behind a shim that does not run, the same name further down PATH is found" {
@@ -223,11 +223,11 @@ STUB
 
 @test "without any Python and without uv, the error says what to install" {
   refuses "$MAKING (pip)
-spot_backtest: there is no Python 3.11 or newer (tried python3.13, python3.12, python3.11 and python3 on PATH); install one, or name one in SPOT_BACKTEST_PYTHON"
+spot_backtest: there is no Python 3.11 or newer (on PATH: no python at all); install one, or name one in SPOT_BACKTEST_PYTHON"
 }
 
 @test "when no Python can make an environment, the error shows why" {
-  helper_stub python3 <<<'[[ $1 == -c ]] && { printf "ok\n"; exit; }; printf "apt install python3-venv\n"; exit 1'
+  helper_stub python3 <<<'[[ $2 == -c ]] && { printf "ok\n"; exit; }; printf "apt install python3-venv\n"; exit 1'
   refuses "$MAKING (pip)
 apt install python3-venv
 spot_backtest: could not make a virtual environment ($VENV; the last lines of what tried are above); mend what they say and run it again, or set SPOT_BACKTEST_PYTHON"

@@ -54,7 +54,7 @@ refuses() {
 }
 
 @test "nothing is installed into .venv either, when SPOT_BACKTEST_PYTHON names its Python" {
-  helper_stub python "$ROOT/.venv/bin" <<<'[[ $1 == -c ]] && printf "ok\n"'
+  helper_stub python "$ROOT/.venv/bin" <<<'[[ $2 == -c ]] && printf "ok\n"'
   CHILD_ENVIRONMENT+=("SPOT_BACKTEST_PYTHON=$ROOT/.venv/bin/python")
   gives "$ROOT/.venv/bin/python"
   environment 'environment_add "$ROOT" "$ROOT/.venv/bin/python" requirements/example.txt'

@@ -21,8 +21,8 @@ setup() {
 # stub_shim: a python whose shim notes each call, answers `entry` from a file, and ends each stage as told.
 stub_shim() {
   helper_stub python <<'STUB'
-[[ $1 == -c ]] && { printf 'ok\n'; exit; }
-shift
+[[ $2 == -c ]] && { printf 'ok\n'; exit; }
+shift 2
 line=$*
 line=${line%% --report*}
 printf '%s\n' "${line%% --parent*}" >>"$CALLS"
@@ -143,11 +143,11 @@ spot --plan -'
 
 @test "a shim that dies without a report shows as lost, with its status" {
   helper_stub broken <<'STUB'
-case $2 in
+case $3 in
   entry) cat "$ANSWER/pairs" ;;
   stage) kill -KILL $$ ;;
 esac
-[[ $1 != -c ]] || printf 'ok\n'
+[[ $2 != -c ]] || printf 'ok\n'
 STUB
   CHILD_ENVIRONMENT+=("SPOT_BACKTEST_PYTHON=$BIN/broken")
   helper_child "$ENTRY"

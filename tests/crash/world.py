@@ -21,6 +21,7 @@ from unittest.mock import patch
 from tests.crash import pipeline
 from tests.crash.cases import STORE
 from tests.crash.lab import Gentle, Lab
+from tests.crash.printing import printed
 from tests.entry import Done
 from tests.lab import unset
 from tests.lab.ec2_instances import LabInstance
@@ -158,7 +159,7 @@ class World:
         more = {"EXECUTION_ID": EXECUTION, MARK: str(self.folder), "CRASH_MACHINE": machine}
         more["TMPDIR"] = str(self.folder / "tmp")
         self.launcher = None
-        with _printed(output) as self.spot.output:
+        with printed(output) as self.spot.output:
             self.launcher = self.spot.start(*words, **more)
 
     def wait(self) -> None:
@@ -255,23 +256,6 @@ def _seeded(tool: Path, folder: Path, text: str) -> Path:
         stream.write(text)
     commit_all(folder)
     return folder
-
-
-@contextmanager
-def _printed(output: str) -> Iterator[int]:
-    """Return a pipe to be, a full device (full(4)), or a pipe that nobody reads."""
-    if not output:
-        yield subprocess.PIPE
-        return
-    if output == "full-output":
-        to = os.open("/dev/full", os.O_WRONLY)
-    else:
-        reader, to = os.pipe()
-        os.close(reader)
-    try:
-        yield to
-    finally:
-        os.close(to)
 
 
 @contextmanager

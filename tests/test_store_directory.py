@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import stat
 from pathlib import Path
 
 import pytest
@@ -23,14 +22,6 @@ def root(tmp_path: Path) -> Path:
 def directory(root: Path) -> Store:
     """A store in it."""
     return open_store(str(root))
-
-
-def test_files_are_for_their_owner_only(directory: Store, root: Path) -> None:
-    """Logs and artifacts may hold what others must not read."""
-    directory.put("a/b", b"x")
-    directory.extend("log", root / "a/b", 0, 1, None)
-
-    assert [stat.S_IMODE((root / key).stat().st_mode) for key in ("a/b", "log")] == [0o600] * 2
 
 
 def test_a_full_disk_leaves_nothing_behind(directory: Store, root: Path, tmp_path: Path) -> None:

@@ -126,9 +126,14 @@ def test_a_key_that_is_refused_and_not_rotated_is_77_after_one_try(
     keys: Keys, remote: Store, s3: S3Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """I44: as before, each time, and it is read again each time; nothing goes round in circles."""
-    made = []
+    made: list[boto3.session.Session] = []
     session = boto3.session.Session
-    monkeypatch.setattr(boto3.session, "Session", lambda: made.append(1) or session())
+
+    def counted() -> boto3.session.Session:
+        made.append(session())
+        return made[-1]
+
+    monkeypatch.setattr(boto3.session, "Session", counted)
     s3.refuse(keys.id)
 
     for count in (1, 2):

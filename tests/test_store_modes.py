@@ -32,7 +32,8 @@ def umask(mask: int) -> Iterator[None]:
 
 def modes(root: Path) -> tuple[set[str], set[str]]:
     """Return the modes of the files and of the folders in a store, the root among them."""
-    files, folders = set(), {oct(stat.S_IMODE(root.stat().st_mode))}
+    files: set[str] = set()
+    folders = {oct(stat.S_IMODE(root.stat().st_mode))}
     for path in root.rglob("*"):
         if path.name != ".shim-lock":
             (folders if path.is_dir() else files).add(oct(stat.S_IMODE(path.stat().st_mode)))

@@ -80,10 +80,14 @@ def test_nothing_is_written_beside_the_store(tmp_path: Path) -> None:
     assert [p.name for p in table.iterdir()] == ["pipeline.toml"]
 
 
-def test_files_in_the_store_are_the_users_alone(tmp_path: Path) -> None:
-    """Artifacts, records and logs have mode 0600."""
+def test_files_in_the_store_are_the_users_alone_where_the_umask_says_so(tmp_path: Path) -> None:
+    """I69: artifacts, records and logs have mode 0600 under a umask of 077."""
     (tmp_path / "pipeline.toml").write_text(TABLE)
     store = tmp_path / "store"
-    done = spot_backtest("--pipeline", tmp_path / "pipeline.toml", "--store", store)
+    before = os.umask(0o077)
+    try:
+        done = spot_backtest("--pipeline", tmp_path / "pipeline.toml", "--store", store)
+    finally:
+        os.umask(before)
     assert done.code == 0, done.err
     assert {oct(p.stat().st_mode & 0o777) for p in store.rglob("*") if p.is_file()} == {"0o600"}

@@ -183,6 +183,19 @@ STUB
   assert_stderr ''
 }
 
+@test "I62: a plan that comes back empty is a bug of ours and no success" {
+  local pairs
+  for pairs in '' 'plan {}' 'run_date 2026-05-17' 'stage one row one'; do
+    # shellcheck disable=SC2086 # words
+    printf '%s\0' $pairs >"$ANSWER/pairs"
+    helper_child "$ENTRY"
+    assert_status 70
+    assert_stdout ''
+    assert_stderr "spot_backtest: internal error: the plan came back empty (from $BIN/python -I $REPOSITORY/shim entry); nothing has run; please report it"
+  done
+  [[ ! -e $ANSWER/one.stdin ]]
+}
+
 @test "the temporary directory is gone after success and after failure" {
   helper_child "$ENTRY"
   printf 3 >"$ANSWER/one"

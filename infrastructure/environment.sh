@@ -131,7 +131,7 @@ environment_install() {
   if type -P uv >/dev/null; then
     tools=(uv pip)
   fi
-  if [[ -x $venv/bin/python && -f $venv/run.txt && ! -e $venv/unfinished ]]; then
+  if [[ -x $venv/bin/python && -f $venv/run.txt && ! -e $venv/unfinished ]] && environment_undamaged "$venv"; then
     environment_say "installing $lock into .venv (${tools[0]})"
   else
     environment_say "making .venv from $lock (${tools[0]})"

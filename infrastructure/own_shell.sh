@@ -58,9 +58,9 @@ if [[ $- != *p* ]]; then
       fi
       own_shell_bash=$BASH
       [[ ${own_shell_bash##*/} == bash ]] || own_shell_bash=bash # called as sh, it would be in POSIX mode again
+      trap : USR1 USR2 # what is ignored now could never be trapped in there (bash(1), «trap»)
       unset -f exec
       [[ -v own_shell_given[POSIXLY_CORRECT] ]] || unset -v POSIXLY_CORRECT
-      trap : USR1 USR2 # what is ignored now could never be trapped in there (bash(1), «trap»)
       if ((${#own_shell_env[@]})); then
         exec env "${own_shell_env[@]}" "$own_shell_bash" -p -- "${BASH_SOURCE[1]}" "$@"
       fi

@@ -103,6 +103,7 @@ run_stages_given() {
 # run_stages_plan [OPTIONS]: fills the caller's variables from the shim's pairs of name and value.
 run_stages_plan() {
   local name value
+  plan='' run_date='' rows=() stages=() notices=()
   while IFS= read -r -d '' name && IFS= read -r -d '' value; do
     case $name in
       stage) stages+=("$value") ;;

@@ -45,4 +45,8 @@ if __name__ == "__main__":
             print(f"spot_backtest: {lacking(error)}", file=sys.stderr)
         sys.exit(lacking(error).code)
     signal.signal(signal.SIGINT, interrupt)
-    main()
+    try:
+        main()
+    finally:
+        # Python takes its handlers down before it ends; a signal then would replace the status.
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())

@@ -147,11 +147,26 @@ def test_skipping_a_stage_skips_that_stage_only(name: str) -> None:
     assert reasons == {**dict.fromkeys(STAGES, ""), name: "named by --skip-stages"}
 
 
-def test_a_stage_that_is_named_by_both_lists_is_skipped() -> None:
-    """The order of the table is kept, whatever the order of the names."""
-    assert names(planned("--only-stages=evaluator,backtest", "--skip-stages=backtest")) == [
-        "evaluator"
-    ]
+@pytest.mark.parametrize(
+    ("words", "env", "sources"),
+    [
+        (["--only-stages=evaluator,backtest", "--skip-stages=backtest"], {},
+         "named by --only-stages and by --skip-stages"),
+        (["--only-stages=backtest"], {"SKIP_STAGES": "backtest"},
+         "named by --only-stages and by SKIP_STAGES"),
+    ],
+)  # fmt: skip
+def test_a_stage_that_both_lists_name_is_refused(
+    words: list[str], env: dict[str, str], sources: str
+) -> None:
+    """I62: one of the two is a mistake, and a run of no stage would look like a success."""
+    line = one_line(call("plan", *words, env=env), 2)
+    assert "backtest is to run and is to be skipped" in line
+    assert sources in line
+
+
+def test_the_order_of_the_table_is_kept() -> None:
+    """Whatever the order of the names."""
     assert names(planned("--only-stages=evaluator,backtest")) == ["backtest", "evaluator"]
 
 

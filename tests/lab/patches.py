@@ -58,7 +58,8 @@ def interpreter(folder: Path, texts: Mapping[str, str]) -> Path:
     packages = sitecustomize(folder / "lib" / version / "site-packages", texts)
     (packages / "the_tests.pth").write_text(sysconfig.get_path("purelib") + "\n")
     base = Path(sys._base_executable)  # type: ignore[attr-defined]  # what venv itself asks
-    (folder / "pyvenv.cfg").write_text(f"home = {base.parent}\n")
+    alone = "include-system-site-packages = false"  # it is true where nothing says so
+    (folder / "pyvenv.cfg").write_text(f"home = {base.parent}\n{alone}\n")
     python = folder / "bin" / "python"
     python.parent.mkdir(exist_ok=True)
     if not python.is_symlink():

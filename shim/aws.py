@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -46,8 +46,8 @@ class Connection:
     Honours AWS_PROFILE, AWS_REGION, AWS_ENDPOINT_URL and the rest of what boto3 reads.
     """
 
-    def __init__(self, uri: str) -> None:
-        self._uri = uri
+    def __init__(self, uri: str, hurried: Callable[[], bool]) -> None:
+        self._uri, self._hurried = uri, hurried
         self._lock = threading.RLock()
         self._session: boto3.session.Session | None = None
         self._clients: dict[bool, S3Client] = {}
@@ -119,7 +119,7 @@ class Connection:
                 f"{self._uri}: {error}", "see AWS_ENDPOINT_URL; it looks like https://host"
             ) from error
         client.meta.events.register("after-call.s3", self._heard)
-        client.meta.events.register("needs-retry.s3", _stop_waiting)
+        client.meta.events.register("needs-retry.s3", self._stop_waiting)
         if not self._answered:
             client.meta.events.register("before-send.s3", self._hurry)
         self._clients[self._answered] = client
@@ -137,6 +137,14 @@ class Connection:
         if not self._answered and now - self._call.began > LAST_ATTEMPT:
             message = f"{self._uri}: no answer from {request.url}"
             raise PreflightError(message, NETWORK, passing=True)
+
+    def _stop_waiting(self, caught_exception: Exception | None = None, **_: object) -> None:
+        """Ask after each silence, which has taken its whole timeout, whether to try once more."""
+        silent = exceptions.ReadTimeoutError | exceptions.ConnectTimeoutError
+        if isinstance(caught_exception, silent):
+            go_on()
+            if self._hurried():
+                raise caught_exception
 
     def _source(self) -> str:
         found = self._session and _found(self._session)
@@ -179,13 +187,6 @@ def _keys(session: boto3.session.Session) -> ReadOnlyCredentials | None:
         return found.get_frozen_credentials() if found else None
     except (exceptions.BotoCoreError, exceptions.ClientError):  # the same
         return None
-
-
-def _stop_waiting(caught_exception: Exception | None = None, **_: object) -> None:
-    """Ask after each silence, which has taken its whole timeout, whether to try once more."""
-    silent = exceptions.ReadTimeoutError | exceptions.ConnectTimeoutError
-    if isinstance(caught_exception, silent):
-        go_on()
 
 
 def date(answer: Mapping[str, Any]) -> datetime:

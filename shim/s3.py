@@ -59,7 +59,7 @@ class S3Store(Store):
         self.uri = f"s3://{bucket}/{prefix}" if prefix else f"s3://{bucket}"
         self._bucket = bucket
         self._base = f"{prefix}/" if prefix else ""
-        self._aws = Connection(self.uri)
+        self._aws = Connection(self.uri, lambda: self.hurried)
         self._writer = uuid.uuid4().hex
 
     @property

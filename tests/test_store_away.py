@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import itertools
 import os
+import signal
 import socket
 import ssl
 import subprocess
@@ -273,6 +274,44 @@ def test_a_stage_that_ends_while_the_store_refuses_connections_commits_when_it_i
     assert ran.wait(60) == 0, out.read_text()
     assert "the store answers again" in out.read_text()
     assert table.commit("a") is not None
+
+
+def test_a_stage_that_waits_for_a_store_and_its_records_ends_with_a_signal(
+    tmp_path: Path, way: Gate, s3_uri: str
+) -> None:
+    """I51: a signal is heard once, and also ends the wait for the receipt that is closed then."""
+    table = Table(tmp_path, open_store(s3_uri))
+    table.stage("a", f'{WAIT_FOR_GO}; echo a > "$ARTIFACTS_DIR/a.txt"')
+    out = tmp_path / "out"
+    with out.open("wb") as stream:
+        patch = f"{PACE}\nfrom shim import stage; stage.SHIP_LAST = 0.1"
+        ran = table.start("stage", "a", patch=patch, stdout=stream)
+    until(lambda: b"begun" in read(out))
+    way.turn("refused")
+    (tmp_path / "go").touch()
+    until(lambda: b"tried again for 15 minutes" in read(out))
+    ran.send_signal(signal.SIGTERM)
+
+    assert ran.wait(60) == 143, out.read_text()
+    assert "its receipt stays open" in out.read_text()
+
+
+def test_a_silence_is_borne_once_by_who_was_told_to_end(
+    way: Gate, remote: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """I51: botocore alone would wait for its timeout four times; the others are not told."""
+    monkeypatch.setitem(aws.PATIENT, "attempts", 4)
+    store = open_store(remote.uri)
+    store.now()
+    way.turn("refused")  # what is open already ends with it
+    way.turn("silent")
+    store.hurried = True
+    before = way.taken
+
+    with pytest.raises(PreflightError):
+        store.head("a")
+
+    assert way.taken == before + 1
 
 
 @pytest.mark.parametrize("number", [errno.ESTALE, errno.EIO, errno.ETIMEDOUT])

@@ -19,6 +19,7 @@ import boto3
 from botocore import exceptions
 from botocore.config import Config
 from botocore.parsers import ResponseParserError
+from urllib3.exceptions import HTTPError
 
 from shim import aws_errors
 from shim.aws_errors import BUSY_STATUS, NETWORK, UNUSABLE, from_s3, refused
@@ -64,7 +65,8 @@ class Connection:
             yield cast("S3Client", _Lent(self))
         except exceptions.ClientError as error:
             raise aws_errors.answered(self._uri, error, writing, self._source()) from error
-        except exceptions.BotoCoreError as error:
+        except (exceptions.BotoCoreError, HTTPError) as error:
+            # urllib3's own, of a refusal whose body broke off, which botocore does not wrap.
             raise aws_errors.failed(self._uri, error, writing, self._answered) from error
         except ResponseParserError as error:
             raise aws_errors.not_s3(self._uri) from error

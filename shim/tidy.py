@@ -1,7 +1,4 @@
-"""The temporary files of an attempt: made, and removed in the end.
-
-Removing them never decides how the attempt ended: what cannot be removed is said.
-"""
+"""Tidying up after an attempt, which never decides how it ended: what cannot be removed is said."""
 
 from __future__ import annotations
 

@@ -75,6 +75,7 @@ class Spot:
     def __init__(self, aws: AwsLab, tool: Path, folder: Path, **section: Any) -> None:
         self.aws, self.tool, self.folder = aws, tool, folder
         self.uri = f"s3://{aws.bucket}/some prefix"
+        self.output = subprocess.PIPE  # or a descriptor, for all that launchers print
         self.work = folder / "work"
         self.work.mkdir(parents=True)
         self.store: Store = open_store(self.uri)
@@ -115,8 +116,8 @@ class Spot:
             env=self.env(**env),
             cwd=self.work,
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stdout=self.output,
+            stderr=self.output,
             text=True,
             start_new_session=True,
         )
@@ -141,7 +142,7 @@ class Spot:
     def end(self, launcher: subprocess.Popen[str], timeout: float = 120) -> Done:
         """Return how a launcher ended."""
         out, err = launcher.communicate(timeout=timeout)
-        return Done(launcher.returncode, out, err)
+        return Done(launcher.returncode, out or "", err or "")
 
     def records(self) -> list[dict[str, Any]]:
         """Return every launch record of the date, the oldest first."""

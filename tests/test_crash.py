@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,24 +13,32 @@ import pytest
 
 from tests.crash import pool, report
 from tests.crash.bugs import BUGS
-from tests.crash.cases import cases, recorded
+from tests.crash.cases import AWAY, STORE, cases, recorded
 from tests.crash.checker import CHECKS, violated
 from tests.crash.evidence import Access, Evidence, Line, parsed
 from tests.crash.record import clean_run
 from tests.crash.sweep import run
+from tests.lab.outage import FORMS
 
 DATE, ID, LAUNCH = "2026-05-17", "i-1", "20260517T120000Z-beef-1"
 RUN = f"backtest/{DATE}/"
 RECORD = f"{RUN}_stages/_launches/{LAUNCH}.json"
 LOG = f"_ssm_logs/spot/{DATE}/{ID}.log"
-SAMPLE = [case for case in cases() if case.number in pool.spread(25)]
+SPREAD = 33  # cases of the sample: some of each fault
+# And with them each moment at which the store goes away.
+MORE = {("store-unresolvable", "launcher PutObject probe"), ("store-refused", "stage/a-end")}
+SAMPLE = [
+    case
+    for case in cases()
+    if case.number in pool.spread(SPREAD) or (case.fault, case.side.name) in MORE
+]
 Change = Callable[[Evidence], object]
 
 
 def held() -> Evidence:
     """Return the evidence of a run in which everything holds, made by hand."""
     common = {"run_date": DATE, "execution_id": "once", "code_version": "abc"}
-    ended = [{"code": code, "out": "", "err": ""} for code in (37, 0)]
+    ended = [{"code": code, "out": "", "err": "", "at": 20.0 + code} for code in (37, 0)]
     seen = Evidence("exit-37", "at stage/a-end", True, 100.0, DATE, "once", "some prefix/", ended)
     digest: str | None = None
     for stage in ("a", "b"):
@@ -87,6 +96,16 @@ def _without(key: str, name: str) -> Change:
     return change
 
 
+def _away(**launcher: object) -> Change:
+    """Return a change after which the store was away when the first launcher asked it."""
+
+    def change(seen: Evidence) -> None:
+        seen.fault, seen.side = "store-refused", "before launcher PutObject probe"
+        seen.launchers[0].update(launcher)  # type: ignore[attr-defined]
+
+    return change
+
+
 A, COMMIT, RECEIPT = f"{RUN}a.txt", f"{RUN}_stages/a.json", f"{RUN}_stages/a/a-2.json"
 MUTATIONS: list[tuple[int, str, Change]] = [
     (1, "a key of another day", lambda s: _put(s, "backtest/2026-05-18/a.txt", b"")),
@@ -119,6 +138,9 @@ MUTATIONS: list[tuple[int, str, Change]] = [
     (6, "another code leaves", lambda s: s.launchers[0].update(code=1)),  # type: ignore[attr-defined]
     (6, "another code is noted", _set(f"{RUN}_stages/a/a-1.json", code=1)),
     (6, "a launch failed with 0", _set(RECORD, outcome="failed")),
+    (6, "a launcher without a store left with another code", _away()),
+    (6, "a launcher without a store said nothing", _away(code=69)),
+    (6, "a launcher without a store launched", _away(code=69, err="spot_backtest: no; do")),
     (7, "a text was evaluated", lambda s: s.touched.append("pwned")),
     (7, "a text came otherwise", lambda s: s.versions[A].append(b'"EXECUTION_ID": "o"')),
     (8, "a wet run wrote dry", lambda s: _put(s, f"backtest/.dry-run/{DATE}/a.txt", b"")),
@@ -129,6 +151,7 @@ MUTATIONS: list[tuple[int, str, Change]] = [
     (10, "a field is gone", _without(RECEIPT, "code_version")),
     (10, "the plan differs", _set(RECORD, execution_id="twice")),
     (10, "a variable is gone", lambda s: s.versions[f"{RUN}a.txt"].append(b"{}")),
+    (11, "a stage was run again", lambda s: s.__dict__.update(fault="store-refused")),
 ]  # fmt: skip
 
 
@@ -140,7 +163,7 @@ def test_the_checker_finds_nothing_where_everything_holds() -> None:
 @pytest.mark.parametrize(("number", "change"), [(n, c) for n, _, c in MUTATIONS],
                          ids=[f"{n}: {name}" for n, name, _ in MUTATIONS])  # fmt: skip
 def test_the_checker_names_the_invariant_that_does_not_hold(number: int, change: Change) -> None:
-    """Each of the ten can fail."""
+    """Each of the eleven can fail."""
     seen = copy.deepcopy(held())
     change(seen)
     assert number in violated(seen)
@@ -148,7 +171,7 @@ def test_the_checker_names_the_invariant_that_does_not_hold(number: int, change:
 
 def test_every_invariant_is_among_the_mutations_and_the_seeded_bugs() -> None:
     """None of them is checked by words alone."""
-    assert {number for number, _, _ in MUTATIONS} == set(CHECKS) == set(range(1, 11))
+    assert {number for number, _, _ in MUTATIONS} == set(CHECKS) == set(range(1, 12))
     assert {bug.breaks for bug in BUGS} == set(CHECKS)
 
 
@@ -163,9 +186,11 @@ def test_seeded_bugs_are_at_least_twenty_five_and_each_has_its_case() -> None:
 def test_the_page_of_figures_is_of_the_cases_and_bugs_that_there_are() -> None:
     """Whoever changes either runs `make crash-all` again; what did not hold could not be there."""
     said = report.PAGE.read_text()
-    count, bugs = len(cases()), len(BUGS)
-    assert f"\n{count} of {count} cases hold," in said
-    assert f"\n{bugs} of {bugs} seeded bugs are caught.\n" in said
+    # A second figure is of what was added since that run, and run apart.
+    for count, what in ((len(cases()), "cases hold"), (len(BUGS), "seeded bugs are caught")):
+        found = re.findall(rf"(\d+) of (\d+) {what}", said)
+        assert all(some == of for some, of in found)
+        assert sum(int(of) for _, of in found) == count
     for bug in BUGS:
         assert f"| {bug.name} | `{bug.fault}` {bug.side} | {bug.breaks} |" in said
 
@@ -174,12 +199,23 @@ def test_a_sample_is_spread_over_every_fault() -> None:
     """Its numbers are those of the list, none twice."""
     known = cases()
     assert [case.number for case in known] == list(range(1, len(known) + 1))
-    for size in (25, 40, len(known)):
+    for size in (SPREAD, 40, len(known)):
         chosen = pool.spread(size)
         assert len(set(chosen)) == size
-    assert {case.fault for case in known if case.number in pool.spread(25)} == {
+    assert {case.fault for case in known if case.number in pool.spread(SPREAD)} == {
         case.fault for case in known
     }
+
+
+def test_the_store_is_away_in_each_form_at_each_moment_and_the_sample_has_some_of_either() -> None:
+    """I51: refused, unresolvable, silent, reset, 429, 503; all of them are in the sweep."""
+    swept, sampled = (
+        {(case.fault, case.side.name) for case in those if case.fault.startswith(STORE)}
+        for those in (cases(), SAMPLE)
+    )
+    assert swept == {(f"{STORE}{form}", name) for form in FORMS for name in AWAY}
+    assert {fault for fault, _ in sampled} == {f"{STORE}{form}" for form in FORMS}
+    assert {name for _, name in sampled} == set(AWAY)
 
 
 @pytest.mark.slow

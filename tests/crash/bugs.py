@@ -1,7 +1,7 @@
-"""Seeded bugs: each a change of the shim for a test alone, and the case that must show it.
+"""Seeded bugs: each a change of the tool for a test alone, and the case that must show it.
 
-A text runs in its module after it; one of bootstrap.sh is a replacement, `old => new`. A bug is
-caught when the checker names the invariant that it breaks.
+A text runs in its module after it, one of the entry after run_stages.sh; one of bootstrap.sh is a
+replacement, `old => new`. A bug is caught when the checker names the invariant that it breaks.
 """
 
 from __future__ import annotations
@@ -209,4 +209,20 @@ class _Nothing:
 _made = _shipper
 _shipper = lambda *given: _Nothing("-")
 """, *CLEAN, 5),
+    Bug("the entry's printf failure becomes the exit code", "entry", """
+eval "_$(declare -f run_stages_leave)"
+run_stages_leave() {
+  local status=0
+  _run_stages_leave "$@" || status=$?
+  printf 'spot_backtest: exit code %d\\n' "$status" || return
+  return "$status"
+}
+""", "full-output exit-37", "at stage/a-end", 6),
+    Bug("a refused connection counts as a final answer", "shim.aws_errors", """
+_failed = failed
+def failed(uri, error, *given):
+    made = _failed(uri, error, *given)
+    made.passing = made.passing and not isinstance(error, exceptions.EndpointConnectionError)
+    return made
+""", "store-refused", "at stage/a-end", 11),
 )  # fmt: skip

@@ -8,6 +8,9 @@ after its effect; a repeated call (a poll, a heartbeat) counts once for each kin
 of a launcher happen at what launchers do and while a stage works, faults of an instance from its
 launch to its end, errors at calls, a full disk and a stepped clock where something is written,
 started or ended.
+
+After the product come the outages of the store in all of their forms, at four moments, and
+launchers that cannot print.
 """
 
 from __future__ import annotations
@@ -17,10 +20,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.crash import lab
+from tests.lab.outage import FORMS
 
 RECORDED = Path(__file__).with_name("boundaries.txt")
 LAUNCH = "launcher CreateFleet"  # from its effect on there is an instance
 END = "instance/bootstrap-leave"  # from here on there is none for long
+STORE = "store-"  # before the form of an outage
+# When the store goes away: as a launcher asks it the first time, as a stage claims its date, at a
+# stage's first line, and when a stage is done and nothing of it is published.
+AWAY = (
+    "launcher PutObject probe",
+    "instance GetObject claim",
+    "stage/a-tick-1",
+    "stage/a-end",
+)
+UNPRINTED = ("full-output", "no-reader")
 
 
 @dataclass(frozen=True)
@@ -126,3 +140,7 @@ def _product(moments: list[Side], names: list[str]) -> Iterator[tuple[str, Side]
     yield from ((f"exit-{code}", end) for code in (37, 75, 137))
     yield "nothing", begin
     yield "dry-run nothing", begin
+    for name in AWAY:
+        moment = next(side for side in moments if side.name == name)
+        yield from ((f"{STORE}{form}", moment) for form in FORMS)
+    yield from ((f"{output} exit-37", end) for output in UNPRINTED)

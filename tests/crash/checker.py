@@ -1,7 +1,7 @@
-"""The ten invariants of a case, from outside: store, EC2, logs and exit codes. No code of the shim.
+"""The eleven invariants of a case, from outside, with no code of the shim.
 
-Each check returns sentences; nothing when the invariant holds. What each of them looks at stands in
-docs/reliability.md.
+Each check returns sentences that store, EC2, logs and exit codes give rise to; nothing when the
+invariant holds. What each of them looks at stands in docs/reliability.md.
 """
 
 from __future__ import annotations
@@ -12,9 +12,12 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from tests.crash.cases import STORE
 from tests.crash.ends import ABRUPT, STAGES, all_end, no_log_lost
 from tests.crash.evidence import Evidence, parsed
+from tests.crash.outages import begun, no_work_lost
 from tests.crash.records import commits, launches, receipts, run_prefix
+from tests.lab.outage import FORMS
 
 PASSING = ("throttle", "lost-answer")  # and on an instance more, see true_codes
 CANNOT = 9  # the stages' own code when a file cannot be written
@@ -146,15 +149,19 @@ def true_codes(seen: Evidence) -> Iterator[str]:
         if values.get("outcome") == "failed" and values.get("code") == 0:
             yield f"the receipt {values.get('attempt')} failed with 0"
     first = seen.launchers[0]["code"]
-    if seen.fault.startswith("exit-") and first != int(seen.fault.removeprefix("exit-")):
-        yield f"the stage's code was {seen.fault}, the launcher's {first}"
-    if seen.fault.startswith("exit-") and failed[:1] != [int(seen.fault.removeprefix("exit-"))]:
-        yield f"the stage did not end as {seen.fault}"
+    if told := re.search(r"exit-(\d+)$", seen.fault):
+        if first != int(told[1]):
+            yield f"the stage's code was {told[1]}, the launcher's {first}"
+        if failed[:1] != [int(told[1])]:
+            yield f"the stage did not end with {told[1]}"
     for done in seen.launchers:
         code = done["code"]
         if not (code in OWN or code in codes or code < 0 or code > 128):
             yield f"a launcher ended with {code}, which is nobody's code"
-    passing = PASSING if "launcher" in seen.side else (*PASSING, "outage", "no-credentials")
+    yield from begun(seen)
+    passing: tuple[str, ...] = PASSING
+    if "launcher" not in seen.side:
+        passing = (*PASSING, "outage", "no-credentials", *(f"{STORE}{form}" for form in FORMS))
     if seen.fault in passing and seen.reached and first != 0:
         yield f"what passes by itself ended a launcher with {first}"
     killed = seen.fault in ("kill", "kill-group", "crash") and seen.reached
@@ -235,6 +242,6 @@ def same_names(seen: Evidence) -> Iterator[str]:
 CHECKS: dict[int, Callable[[Evidence], Iterator[str]]] = dict(
     enumerate(
         (one_date, complete, one_commit, all_end, no_log_lost, true_codes, nothing_evaluated,
-         dry_is_dry, nothing_resolved_again, same_names), start=1,
+         dry_is_dry, nothing_resolved_again, same_names, no_work_lost), start=1,
     )
 )  # fmt: skip

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from tests.crash.cases import Case
+from tests.crash.cases import STORE, UNPRINTED, Case
 from tests.crash.lab import Trap
 from tests.crash.world import MINUTE, World
+from tests.lab.outage import FAULTS
 
 DAY = 86400.0
 NOTICE = 3.0  # seconds; the guest keeps one of them, see tests.launches.PACE
 KILLS = ("kill", "kill-group", "crash")
 REFUSED = {"s3": "AccessDenied", "ec2": "UnauthorizedOperation"}
 BUSY = {"s3": "SlowDown", "ec2": "RequestLimitExceeded"}
+MINUTES = {"silent": 2}  # of an outage: more than all attempts of botocore, see world.py
 EC2 = ("Fleet", "Instances", "Template", "Price", "Subnets", "InstanceTypes")
 
 
@@ -22,10 +24,16 @@ def words(case: Case) -> list[str]:
     return ["--dry-run"] if case.fault.startswith("dry-run") else []
 
 
+def output(case: Case) -> str:
+    """Return what becomes of what the first launcher prints: one of UNPRINTED, or nothing."""
+    first = case.fault.partition(" ")[0]
+    return first if first in UNPRINTED else ""
+
+
 def trap(case: Case, world: World) -> Trap:
     """Return what is to happen in a world."""
     side = case.side
-    fault = case.fault.removeprefix("dry-run ")
+    fault = case.fault.removeprefix("dry-run ").removeprefix(f"{output(case)} ")
     made = Trap(side.name, side.after, _action(fault, side.role, world))
     called = side.name.split()[1] if side.is_call else ""
     service = "ec2" if any(part in called for part in EC2) else "s3"
@@ -34,6 +42,8 @@ def trap(case: Case, world: World) -> Trap:
     )
     if side.is_call and (ends or fault == "lost-answer" or (fault == "outage" and service == "s3")):
         made.what = "drop-after" if side.after else "drop-before"
+    if side.is_call and fault.startswith(STORE):
+        made.what = FAULTS.get(fault.removeprefix(STORE), "drop-before")
     if fault in ("error", "throttle"):
         made.what = (REFUSED if fault == "error" else BUSY)[service]
     return made
@@ -43,6 +53,9 @@ def _action(fault: str, role: str, world: World) -> Callable[[], None]:
     host = "launcher" if role == "launcher" else "instance"
     if fault.startswith("exit-"):
         return partial(_exit, world, fault.removeprefix("exit-"))
+    if fault.startswith(STORE):
+        form = fault.removeprefix(STORE)
+        return partial(world.lab.outage, form, MINUTES.get(form, 1) * MINUTE)
     known: dict[str, Callable[[], None]] = {
         "kill": partial(_held, world, world.kill),
         "kill-group": partial(_held, world, partial(world.kill, group=True)),

@@ -50,6 +50,15 @@ class Trap:
     fire: Callable[[], None]
     what: str = ""  # as of AwsLab.fault
     sprung: float = 0.0  # when, by the wall clock
+    failed: str = ""  # why it did not happen, which no case may hide
+
+    def spring(self) -> None:
+        """Let it happen."""
+        try:
+            self.fire()
+        except Exception as error:
+            self.failed = repr(error)
+            raise
 
 
 @dataclass(frozen=True)
@@ -128,7 +137,7 @@ class Lab(AwsLab):
         self.log.names.append(call.params["Key"])
         trap = self._trapped(call.params["Key"])
         if trap:
-            trap.fire()
+            trap.spring()
         start("204 No Content", [("Content-Length", "0")])
         return []
 
@@ -136,7 +145,7 @@ class Lab(AwsLab):
         trap = self._trapped(getattr(call, "name", ""))
         if trap is None:
             return super()._due(call)
-        when = {"done" if trap.after else "before": lambda _: trap.fire()}
+        when = {"done" if trap.after else "before": lambda _: trap.spring()}
         return Fault(call.service, call.operation, trap.what, **when)  # type: ignore[arg-type]
 
     def _trapped(self, at: str) -> Trap | None:

@@ -36,13 +36,15 @@ def run(world: World, case: Case, tries: int = TRIES) -> Story:
     """Run a case to its end."""
     story, began = Story(), time.monotonic()
     world.lab.trap = faults.trap(case, world)
-    world.start(*faults.words(case))
+    world.start(*faults.words(case), output=faults.output(case))
     # Not to the end of its output, which a supervisor has open for as long as it works.
     world.wait()
     if case.fault in ("kill", "kill-group") and world.lab.trap.sprung:
         story.left_alive = _alive(world)
     world.again()
     _ended(world, story)
+    if world.lab.trap.failed:
+        raise RuntimeError(f"the fault could not be made: {world.lab.trap.failed}")
     story.reached = bool(world.lab.trap.sprung)
     world.lab.heal()
     for role in ("launcher", "instance"):

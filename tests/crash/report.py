@@ -34,6 +34,14 @@ FAULTS = {
     "exit-137": "the stage ends with 137",
     "nothing": "no fault",
     "dry-run nothing": "`--dry-run` without a fault",
+    "store-refused": "for a minute nobody listens at the store's port",
+    "store-unresolvable": "for a minute the store's name has no address",
+    "store-silent": "for two minutes the store takes connections and answers nothing",
+    "store-reset": "for a minute each connection to the store breaks in the middle",
+    "store-429": "for a minute the store answers 429",
+    "store-503": "for a minute the store answers 503",
+    "full-output exit-37": "the stage ends with 37, and the launcher's output is full",
+    "no-reader exit-37": "the stage ends with 37, and nobody reads the launcher's output",
 }
 
 

@@ -43,7 +43,7 @@ class Result:
 def run(case: Case, folder: Path, tool: Path, bug: Mapping[str, str] | None = None) -> Result:
     """Run a case and check it; its folder is removed if all is well."""
     tries = FEW if bug and case.fault != "crash" else recover.TRIES
-    with world(folder, tool, bug) as made:
+    with world(folder, tool, bug, case.fault) as made:
         story = recover.run(made, case, tries)
         seen = _evidence(made, case, story)
     wrong = {str(number): why for number, why in violated(seen).items()}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -18,7 +19,9 @@ from typing import Any, cast
 from unittest.mock import patch
 
 from tests.crash import pipeline
+from tests.crash.cases import STORE
 from tests.crash.lab import Gentle, Lab
+from tests.crash.printing import printed
 from tests.entry import Done
 from tests.lab import unset
 from tests.lab.ec2_instances import LabInstance
@@ -108,7 +111,9 @@ PACES = {
 class World:
     """One execution of the pipeline, run as often as it takes."""
 
-    def __init__(self, lab: Lab, tool: Path, folder: Path, bug: Mapping[str, str]) -> None:
+    def __init__(
+        self, lab: Lab, tool: Path, folder: Path, bug: Mapping[str, str], fault: str
+    ) -> None:
         self.lab, self.folder = lab, folder
         self.launcher: subprocess.Popen[str] | None = None
         self.runs: list[Done] = []
@@ -118,9 +123,12 @@ class World:
         (folder / "truth").touch()
         for old, new in pipeline.bootstrap(port, folder / "clock-instance"):
             lab.change(old, new)
-        if "bootstrap" in bug:
-            old, _, new = bug["bootstrap"].partition(" => ")
+        seeds = dict(bug)
+        if "bootstrap" in seeds:
+            old, _, new = seeds.pop("bootstrap").partition(" => ")
             lab.change(old, new)
+        if "entry" in seeds:
+            tool = _seeded(tool, folder / "tool", seeds.pop("entry"))
         self.spot = Spot(lab, tool, folder / "spot")
         self.spot.use("some $(touch pwned) prefix")
         for stage, script in pipeline.scripts(folder, port).items():
@@ -128,23 +136,31 @@ class World:
             (self.spot.work / f"{stage}.sh").write_text(script)
             self.spot.table.stage(stage, command=["bash", f"{stage}.sh"], **more)
         marked = {name: BEGIN.format(port=port) + text for name, text in MARKED.items()}
-        texts = {**PACES, **marked}
+        texts = {**PACES, **marked, **(self._away(fault) if fault.startswith(STORE) else {})}
         texts["shim.clock"] = CLOCK.format(folder=str(folder))
         texts["shim.liveness"] = MACHINE
         texts["shim.guest"] = f"{PACES['shim.guest']}\n{marked['shim.guest']}"
-        for module, text in bug.items():
-            if module != "bootstrap":
-                texts[module] = f"{texts.get(module, '')}\n{text}"
+        for module, text in seeds.items():
+            texts[module] = f"{texts.get(module, '')}\n{text}"
         self.spot.changed = patches(folder / "patches", texts)
         (folder / "tmp").mkdir()
         tmp = {"TMPDIR": str(folder / "tmp")}
         lab.instance_env = {**tmp, **self.spot.changed}
 
-    def start(self, *words: str, machine: str = "one") -> None:
-        """Start the launcher on a host."""
+    def _away(self, fault: str) -> dict[str, str]:
+        """Give the store an address that can go away; return the changes for who asks it."""
+        address = self.lab.store_address()
+        imported = "import urllib.error, urllib.parse, urllib.request\n"
+        self.lab.change(imported, f"import socket\n{imported}{address.resolve('socket')}")
+        return address.changes(fault.removeprefix(STORE))
+
+    def start(self, *words: str, machine: str = "one", output: str = "") -> None:
+        """Start the launcher on a host; what it prints is lost with one of UNPRINTED."""
         more = {"EXECUTION_ID": EXECUTION, MARK: str(self.folder), "CRASH_MACHINE": machine}
+        more["TMPDIR"] = str(self.folder / "tmp")
         self.launcher = None
-        self.launcher = self.spot.start(*words, **more, TMPDIR=str(self.folder / "tmp"))
+        with printed(output) as self.spot.output:
+            self.launcher = self.spot.start(*words, **more)
 
     def wait(self) -> None:
         """Wait for the entry alone."""
@@ -233,9 +249,20 @@ class World:
         return self.launcher.pid
 
 
+def _seeded(tool: Path, folder: Path, text: str) -> Path:
+    """Return a copy of the tool with a text at the end of what the entry sources."""
+    shutil.copytree(tool, folder, symlinks=True)
+    with (folder / "infrastructure" / "run_stages.sh").open("a") as stream:
+        stream.write(text)
+    commit_all(folder)
+    return folder
+
+
 @contextmanager
-def world(folder: Path, tool: Path, bug: Mapping[str, str] | None = None) -> Iterator[World]:
-    """Make a world; nothing of it is left running when the block ends."""
+def world(
+    folder: Path, tool: Path, bug: Mapping[str, str] | None = None, fault: str = ""
+) -> Iterator[World]:
+    """Make a world for a fault; nothing of it is left running when the block ends."""
     folder.mkdir(parents=True)
     with patch("tests.lab.aws.ROOT", tool):  # whatever becomes of the tree meanwhile
         lab = Lab(folder / "aws")
@@ -245,7 +272,7 @@ def world(folder: Path, tool: Path, bug: Mapping[str, str] | None = None) -> Ite
             lab.client("s3", OUTSIDE).put_bucket_versioning(
                 Bucket=lab.bucket, VersioningConfiguration={"Status": "Enabled"}
             )
-            made = World(lab, tool, folder, bug or {})
+            made = World(lab, tool, folder, bug or {}, fault)
             lab.log.rows.clear()
             lab.log.names.clear()
             try:

@@ -26,9 +26,8 @@ from urllib.parse import parse_qs, parse_qsl
 import boto3
 from moto.moto_api._internal.models import moto_api_backend
 from moto.moto_server.werkzeug_app import create_backend_app
-from werkzeug.serving import make_server
 
-from tests.lab import NO_CONFIG, ec2_wire, s3_server
+from tests.lab import NO_CONFIG, ec2_wire, outage, s3_server
 from tests.lab.ec2 import Ec2
 from tests.lab.ec2_instances import LabInstance, MachineLike
 from tests.lab.ec2_requests import TAKES, Ec2Error
@@ -107,15 +106,15 @@ class AwsLab:
         self.minute = 1.0  # seconds that a minute of `shutdown +N` lasts
         self.on_call: Callable[[Call], None] = lambda _: None  # told of each, with its outcome
         self._faults: list[Fault] = []
+        self._address: outage.StoreAddress | None = None
         self._lock = threading.Lock()
         self._closed = threading.Event()
         with socket.create_server(("127.0.0.1", port)) as bound:
-            self._server = make_server(
+            self._server = s3_server.Server(
                 "127.0.0.1",
                 bound.getsockname()[1],
                 self._serve,
-                threaded=True,
-                request_handler=s3_server.Handler,
+                s3_server.Handler,
                 fd=bound.fileno(),
             )
         self.url = f"http://127.0.0.1:{self._server.port}"
@@ -168,10 +167,11 @@ class AwsLab:
     def fault(self, service: str, operation: str, what: str = "", **how: Any) -> Fault:
         """Order a fault at the next calls of an operation, `*` for any.
 
-        `what` is an error's code, drop-before, drop-after, hang, or outage:SECONDS, in which
-        nothing of the service answers. `before` and `done` are called with the call before and
-        after its effect; `after` calls that match are let pass, `times` calls are hit. A call
-        matches by `caller`, and by `match`, a part of its parameters as they are shown.
+        `what` is an error's code, with a status before it or with its usual one, drop-before,
+        drop-after, hang, reset, or outage:SECONDS, in which nothing of the service answers.
+        `before` and `done` are called with the call before and after its effect; `after` calls
+        that match are let pass, `times` calls are hit. A call matches by `caller`, and by `match`,
+        a part of its parameters as they are shown.
         """
         if what.startswith("outage:"):
             seconds = float(what.partition(":")[2])
@@ -182,10 +182,32 @@ class AwsLab:
             self._faults.append(made)
         return made
 
+    def store_address(self) -> outage.StoreAddress:
+        """Give the store an address of its own, from now on in `env`, which outages may need."""
+        if self._address is None:
+            # process_request() begins a thread, for what the server itself takes too.
+            self._address = outage.StoreAddress(self._server.process_request, self.folder)
+            self.env["AWS_ENDPOINT_URL_S3"] = self._address.url
+        return self._address
+
+    def outage(self, form: str, seconds: float) -> None:
+        """Let the store be away for so long, in one of outage.FORMS."""
+        if form in outage.FAULTS:
+            how = {"until": time.monotonic() + seconds, "times": 1 << 30}
+            self.fault("s3", "*", outage.FAULTS[form], **how)
+            return
+        address = self.store_address()
+        address.go(form)
+        back = threading.Timer(seconds, address.come_back)
+        back.daemon = True
+        back.start()
+
     def heal(self) -> None:
-        """Forget all faults."""
+        """Forget all faults, and let the store be there."""
         with self._lock:
             self._faults.clear()
+        if self._address is not None:
+            self._address.come_back()
 
     def reclaim(self, instance: str, notice: float | None) -> None:
         """Take an instance back, with so many seconds' notice or with none."""
@@ -208,6 +230,8 @@ class AwsLab:
     def close(self) -> None:
         """End the server, then every instance."""
         self._closed.set()
+        if self._address is not None:
+            self._address.close()
         self._server.shutdown()
         self._server.server_close()
         self.ec2.close()
@@ -247,6 +271,8 @@ class AwsLab:
             environ["wsgi.input"] = BytesIO(body)
         else:
             operation, params = _s3_call(environ)
+            # In any other name moto would look for that of a bucket.
+            environ["HTTP_HOST"] = f"127.0.0.1:{self._server.port}"
         call = Call(time.monotonic(), service, operation, self._caller(key), params)
         with self._lock:
             self.calls.append(call)
@@ -262,11 +288,13 @@ class AwsLab:
         if fault and fault.before:
             fault.before(call)
         what = fault.what if fault else ""
+        if what == "reset" and environ["REQUEST_METHOD"] != "GET":
+            return self._s3.break_off(environ)
         if what in ("drop-before", "hang"):
             if what == "hang":
                 self._closed.wait(s3_server.HANG)
-            self._s3._drop(environ)
-        if what and what != "drop-after":
+            self._s3.drop(environ)
+        if what and what not in ("drop-after", "reset"):
             call.outcome = what
             environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
             return _refuse(start, call.service, what, "ordered by a test")
@@ -281,7 +309,9 @@ class AwsLab:
         if fault and fault.done:
             fault.done(call)
         if what == "drop-after":
-            self._s3._drop(environ)
+            self._s3.drop(environ)
+        if what == "reset":
+            return self._s3.break_off(environ, start, answer, done)
         start(*answer)
         return [done]
 
@@ -331,7 +361,8 @@ def _session() -> boto3.session.Session:
 
 
 def _refuse(start: Callable[..., Any], service: str, code: str, message: str) -> Iterable[bytes]:
-    status = STATUS.get(code, 400)
+    given, _, named = code.partition(" ")
+    status, code = (int(given), named) if given.isdigit() else (STATUS.get(code, 400), code)
     if service == "ec2":
         body = ec2_wire.refusal(code, message)
     else:

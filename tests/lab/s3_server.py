@@ -16,7 +16,8 @@ POST /_lab/keys     {"id", "status"}: every request that is signed with that acc
 The status is an HTTP status with an optional S3 error code ("409 ConditionalRequestConflict") or
 with `html`, for a page as proxies send it ("503 html"), or
 drop-before (closed unanswered, nothing done), drop-after (done, closed unanswered), hang (done by
-nobody, unanswered), cut (half of the body).
+nobody, unanswered), cut (half of the body), reset (the connection breaks in the middle of a
+request, with nothing done, or of the answer to a GET).
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import http.client
 import json
 import re
 import socket
+import struct
 import sys
 import threading
 from collections import Counter
@@ -35,7 +37,7 @@ from urllib.parse import unquote
 from moto.core.models import DEFAULT_ACCOUNT_ID
 from moto.moto_server.werkzeug_app import MotoRequestHandler, create_backend_app
 from moto.s3.models import s3_backends
-from werkzeug.serving import make_server
+from werkzeug.serving import ThreadedWSGIServer
 
 Environ = dict[str, Any]
 App = Callable[[Environ, Callable[..., Any]], Iterable[bytes]]
@@ -44,6 +46,7 @@ ERROR = '<?xml version="1.0"?><Error><Code>{}</Code><Message>ordered by a test</
 PAGE = "<!DOCTYPE html><html><head><title>Sign in</title><body><p>Who are you?<br></body></html>"
 SIGNED_BY = re.compile(r"Credential=([^/]+)/")
 HANG = 120  # seconds; longer than any client waits
+RESET = struct.pack("ii", 1, 0)  # a struct linger, by which close(2) sends RST: socket(7)
 
 
 class Lab:
@@ -60,12 +63,14 @@ class Lab:
         if environ["PATH_INFO"].startswith("/_lab/"):
             return self._control(environ, start)
         fault = self._fault(environ)
-        if fault and fault not in ("drop-after", "cut"):
+        if fault == "reset" and environ["REQUEST_METHOD"] != "GET":
+            return self.break_off(environ)
+        if fault and fault not in ("drop-after", "cut", "reset"):
             environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
         if fault in ("drop-before", "hang"):
             if fault == "hang":
                 threading.Event().wait(HANG)
-            return self._drop(environ)
+            return self.drop(environ)
         if fault[:1].isdigit():
             return self._refuse(start, fault)
         with self._lock:
@@ -76,7 +81,9 @@ class Lab:
             if answer[0].startswith("2"):
                 self._count(environ)
         if fault == "drop-after":
-            return self._drop(environ)
+            return self.drop(environ)
+        if fault == "reset":
+            return self.break_off(environ, start, answer, body)
         start(*answer)
         return [body[: len(body) // 2] if fault == "cut" else body]
 
@@ -143,9 +150,25 @@ class Lab:
         start(f"{status} {reason}", [("Content-Length", str(len(body))), ("Content-Type", kind)])
         return [body]
 
-    def _drop(self, environ: Environ) -> Iterable[bytes]:
+    def drop(self, environ: Environ) -> Iterable[bytes]:
+        """Close a connection without an answer."""
         environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
         raise ConnectionAbortedError
+
+    def break_off(
+        self,
+        environ: Environ,
+        start: Callable[..., Any] | None = None,
+        answer: Iterable[Any] = (),
+        body: bytes = b"",
+    ) -> Iterable[bytes]:
+        """Reset a connection in the middle of its request, or of a body that is answered."""
+        environ["werkzeug.socket"].setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+        if start is None or not body:
+            environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0) // 2)
+            raise ConnectionAbortedError
+        start(*answer)
+        return [body[: len(body) // 2]]
 
 
 class Handler(MotoRequestHandler):
@@ -154,16 +177,29 @@ class Handler(MotoRequestHandler):
     def log_request(self, *_: object) -> None:
         """Say nothing."""
 
+    def connection_dropped(self, *_: object) -> None:
+        """End with the request: what is left of it is no other one."""
+        self.close_connection = True
+
+
+class Server(ThreadedWSGIServer):
+    """Answers each request in a thread, and can reset its connection."""
+
+    def shutdown_request(self, request: Any) -> None:
+        """Close a connection; one that is to be reset must not end in order before that."""
+        try:
+            linger = request.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, len(RESET))
+        except OSError:  # it is closed already
+            linger = b""
+        if linger == RESET:
+            self.close_request(request)
+        else:
+            super().shutdown_request(request)
+
 
 def main() -> None:
     """Serve until standard input ends."""
-    server = make_server(
-        "127.0.0.1",
-        0,
-        Lab(create_backend_app("s3")),
-        threaded=True,
-        request_handler=Handler,
-    )
+    server = Server("127.0.0.1", 0, Lab(create_backend_app("s3")), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     print(f"http://127.0.0.1:{server.server_port}", flush=True)
     sys.stdin.buffer.read()

@@ -129,8 +129,8 @@ run_stages_loop() {
   children_listen USR1 USR2
   for stage in "${stages[@]}"; do
     ((children_stop == 0)) || break
-    children_run held run_stages_given stage "$stage" --report "$temporary/report" --parent "$$" || code=$?
-    run_stages_report "$stage" "$temporary/report"
+    children_run held run_stages_given stage "$stage" --report "$temporary/$stage" --parent "$$" || code=$?
+    run_stages_report "$stage" "$temporary/$stage"
     ((code == 0)) || break
   done
   [[ -n $quiet ]] || run_stages_table
@@ -155,7 +155,6 @@ run_stages_report() {
   local -a lines=(lost - -)
   if [[ -s $report ]]; then
     mapfile -t lines <"$report"
-    rm -f -- "$report"
   fi
   outcome[$stage]=${lines[0]}
   seconds[$stage]=${lines[1]}

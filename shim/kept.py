@@ -91,6 +91,7 @@ class Keeper:
             where = os.path.realpath(self._private)
             self._tell(f"its files are left where ARTIFACTS_DIR leads now: {where}")
             return where
+        _open_up(self._private)
         self._drop_brought(self._moment)
         files = list(self._files())
         size, bound = sum(one.size for one in files), self._stage.keep_failed
@@ -226,12 +227,23 @@ def remove(path: Path) -> None:
             return
     shutil.rmtree(path, ignore_errors=True)
     if path.is_dir():  # a folder in it that the stage has made read-only
-        for where, folders, _ in os.walk(path):
-            for inside in (Path(where, name) for name in folders):
-                with suppress(OSError):
-                    if not inside.is_symlink():
-                        inside.chmod(0o700)
+        _open_up(path)
         shutil.rmtree(path, ignore_errors=True)
+
+
+def _open_up(path: Path) -> None:
+    """Let us look into, and change, a folder and those below it, which a stage may have shut."""
+    folders = [path]
+    while folders:
+        folder = folders.pop()
+        with suppress(OSError):
+            mode = folder.lstat().st_mode
+            if not stat.S_ISDIR(mode):
+                continue
+            if mode & stat.S_IRWXU != stat.S_IRWXU:
+                folder.chmod(mode | stat.S_IRWXU)
+            with os.scandir(folder) as found:
+                folders += [Path(e.path) for e in found if e.is_dir(follow_symlinks=False)]
 
 
 def _entries(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:

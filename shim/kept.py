@@ -90,6 +90,7 @@ class Keeper:
             where = os.path.realpath(self._private)
             self._tell(f"its files are left where ARTIFACTS_DIR leads now: {where}")
             return where
+        tidy.open_up(self._private)
         self._drop_brought(self._moment)
         files = list(self._files())
         size, bound = sum(one.size for one in files), self._stage.keep_failed

@@ -37,12 +37,23 @@ def remove(path: Path) -> None:
             return
     shutil.rmtree(path, ignore_errors=True)
     if path.is_dir():  # a folder in it that the stage has made read-only
-        for where, folders, _ in os.walk(path):
-            for inside in (Path(where, name) for name in folders):
-                with suppress(OSError):
-                    if not inside.is_symlink():
-                        inside.chmod(0o700)
+        open_up(path)
         shutil.rmtree(path, ignore_errors=True)
+
+
+def open_up(path: Path) -> None:
+    """Let us look into, and change, a folder and those below it, which a stage may have shut."""
+    folders = [path]
+    while folders:
+        folder = folders.pop()
+        with suppress(OSError):
+            mode = folder.lstat().st_mode
+            if not stat.S_ISDIR(mode):
+                continue
+            if mode & stat.S_IRWXU != stat.S_IRWXU:
+                folder.chmod(mode | stat.S_IRWXU)
+            with os.scandir(folder) as found:
+                folders += [Path(e.path) for e in found if e.is_dir(follow_symlinks=False)]
 
 
 def remove_entrys_folder(report: Path | None) -> None:

@@ -49,7 +49,7 @@ def talking(table: Table, code: int) -> None:
 
 
 def survive(table: Table, disk: Path, code: int) -> None:
-    """Run such a stage with its files on that disk; check its status, its log, what it left."""
+    """Run such a stage with its files on that disk; look at its status, log and leftovers."""
     talking(table, code)
     done = table.run("stage", "backtest", "--quiet", TMPDIR=str(disk))
     assert done.returncode == code, done.stderr

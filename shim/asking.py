@@ -6,14 +6,17 @@ import os
 import secrets
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
 from shim import clock, options, regular
 from shim import plan as plans
 from shim.errors import PipelineError, UsageError, shown
 from shim.plan import Plan
+from shim.request import Request, Setting
 
 
 class PlanFile(click.ParamType[Plan | None]):
@@ -46,8 +49,54 @@ def plan_of(ctx: click.Context, given: Plan | None = None) -> Plan:
     found = options.table(ctx)
     if found is None:
         raise PipelineError("the table could not be read", "name one with --pipeline")
-    asked = options.request(ctx, _code_version(Path(found.root)))
+    asked = _request(ctx, _code_version(Path(found.root)))
     return plans.build(found, asked, clock.utc_now(), secrets.token_hex(2), Path.cwd())
+
+
+def _request(ctx: click.Context, code_version: str) -> Request:
+    """Return what a parsed command line asks for."""
+    values = ctx.params
+    found = options.table(ctx)
+    return replace(
+        place(ctx),
+        skip_stages=_setting(ctx, "skip_stages"),
+        only_stages=_setting(ctx, "only_stages"),
+        timeout=_setting(ctx, "timeout"),
+        on=values["on"],
+        allow_dirty=values["allow_dirty"],
+        detach=values["detach"],
+        execution_id=os.environ.get("EXECUTION_ID"),
+        code_version=code_version,
+        preflight_only=values["preflight_only"],
+        resume=values["resume"],
+        trust_existing=values["trust_existing"],
+        quiet=values["quiet"],
+        debug=values["debug"],
+        options={
+            option.name: value
+            for option in (found.options if found else ())
+            if (value := values[option.name.replace("-", "_")]) is not None
+            and ctx.get_parameter_source(option.name.replace("-", "_"))
+            is not ParameterSource.DEFAULT
+        },
+    )
+
+
+def place(ctx: click.Context) -> Request:
+    """Return a request for the date, the store and the prefix alone: where a run is looked for."""
+    store, date = _setting(ctx, "store"), ctx.params["date"]
+    from_variable = ctx.get_parameter_source("date") is ParameterSource.ENVIRONMENT
+    return Request(
+        date=None if from_variable else date,
+        run_date=date if from_variable else None,
+        store=store and Setting(os.path.expanduser(store.value), store.source),  # noqa: PTH111  no error for a strange ~name
+        dry_run=ctx.params["dry_run"],
+    )
+
+
+def _setting(ctx: click.Context, name: str) -> Setting | None:
+    value = ctx.params.get(name)
+    return None if value is None else Setting(value, options.source_of(ctx, name))
 
 
 def _code_version(root: Path) -> str:

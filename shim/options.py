@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,6 @@ from click.shell_completion import CompletionItem
 from shim import pipeline
 from shim.errors import PipelineError, nearest
 from shim.pipeline import Pipeline, StageOption
-from shim.plan import Request, Setting
 
 ROOT = Path(__file__).resolve().parent.parent
 TABLE = ROOT / "infrastructure" / "pipeline.toml"
@@ -240,52 +238,6 @@ class PlanCommand(click.Command):
         if error := ctx.meta.get("shim.table_error"):
             with formatter.section("The stages' own options are unknown"):
                 formatter.write_text(str(error))
-
-
-def request(ctx: click.Context, code_version: str) -> Request:
-    """Return what a parsed command line asks for."""
-    values = ctx.params
-    found = table(ctx)
-    return replace(
-        place(ctx),
-        skip_stages=_setting(ctx, "skip_stages"),
-        only_stages=_setting(ctx, "only_stages"),
-        timeout=_setting(ctx, "timeout"),
-        on=values["on"],
-        allow_dirty=values["allow_dirty"],
-        detach=values["detach"],
-        execution_id=os.environ.get("EXECUTION_ID"),
-        code_version=code_version,
-        preflight_only=values["preflight_only"],
-        resume=values["resume"],
-        trust_existing=values["trust_existing"],
-        quiet=values["quiet"],
-        debug=values["debug"],
-        options={
-            option.name: value
-            for option in (found.options if found else ())
-            if (value := values[option.name.replace("-", "_")]) is not None
-            and ctx.get_parameter_source(option.name.replace("-", "_"))
-            is not ParameterSource.DEFAULT
-        },
-    )
-
-
-def place(ctx: click.Context) -> Request:
-    """Return a request for the date, the store and the prefix alone: where a run is looked for."""
-    store, date = _setting(ctx, "store"), ctx.params["date"]
-    from_variable = ctx.get_parameter_source("date") is ParameterSource.ENVIRONMENT
-    return Request(
-        date=None if from_variable else date,
-        run_date=date if from_variable else None,
-        store=store and Setting(os.path.expanduser(store.value), store.source),  # noqa: PTH111  no error for a strange ~name
-        dry_run=ctx.params["dry_run"],
-    )
-
-
-def _setting(ctx: click.Context, name: str) -> Setting | None:
-    value = ctx.params.get(name)
-    return None if value is None else Setting(value, source_of(ctx, name))
 
 
 def source_of(ctx: click.Context, name: str) -> str:

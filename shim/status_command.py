@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from shim import clock, options, status
+from shim import asking, clock, options, status
 from shim import plan as plans
 from shim.errors import PipelineError, PreflightError
 from shim.printing import say, show
@@ -37,7 +37,7 @@ def status_command(ctx: click.Context, /, as_json: bool, **_: object) -> None:
     table = options.table(ctx)
     if table is None:
         raise PipelineError("the table could not be read", "name one with --pipeline")
-    plan = plans.build(table, options.place(ctx), clock.utc_now(), "0000", Path.cwd())
+    plan = plans.build(table, asking.place(ctx), clock.utc_now(), "0000", Path.cwd())
     names = [stage.name for stage in plan.stages]
     found = status.of(
         open_store(plan.store), plan.run_prefix, plan.run_date, plan.run_date_source, names

@@ -16,6 +16,7 @@ from typing import Any
 from shim import commit, pipeline, plan
 from shim.commit import Artifact, Commit
 from shim.plan import Plan
+from shim.request import Request
 from shim.store import Store
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -104,7 +105,7 @@ class Table:
 
     def plan(self, **asked: Any) -> Plan:
         """Return the plan for this table, its store and the run date."""
-        request = plan.Request(**{"date": DATE, "code_version": "abc", **asked})
+        request = Request(**{"date": DATE, "code_version": "abc", **asked})
         made = plan.build(pipeline.load(self.path), request, NOW, "beef", self.folder)
         return dataclasses.replace(made, store=self.store.uri)
 

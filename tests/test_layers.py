@@ -33,7 +33,7 @@ LEVELS: dict[str, tuple[str, ...]] = {
         *("directory", "locking", "folders", "disk", "store"),
     ),
     "knowing": (
-        *("plan", "typed", "spot_table", "pipeline", "secret_names"),
+        *("plan", "request", "typed", "spot_table", "pipeline", "secret_names"),
         *("reader", "fields", "rundate", "address"),
         *("regular", "errors", "clock", "__init__"),
     ),

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from shim.errors import PipelineError
 from shim.pipeline import OPTION_KEYS, Pipeline, duration, load, parse
-from shim.plan import Request, build
+from shim.plan import build
+from shim.request import Request
 from shim.secret_names import SecretNames
 from tests.calls import TEXT, call, one_line, write_table
 from tests.entry import ROOT

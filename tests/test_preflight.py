@@ -12,7 +12,7 @@ import pytest
 
 from shim import clock, preflight
 from shim.errors import AccessError, PipelineError, PreflightError, ShimError, UsageError
-from shim.plan import Setting
+from shim.request import Setting
 from shim.store import open_store
 from tests.lab import S3Lab
 from tests.stages import DATE, Table, publish

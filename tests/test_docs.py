@@ -80,5 +80,5 @@ def test_a_row_of_failures_names_a_test_that_exists_and_names_it(incident: str, 
 
 
 def test_every_failure_has_a_test() -> None:
-    """The forty that this project must prove are all in the table, each with a test."""
-    assert {incident for incident, _ in rows()} == REQUIRED
+    """The forty that this project must prove first are in the table, each with a test."""
+    assert {incident for incident, _ in rows()} >= REQUIRED

@@ -95,9 +95,10 @@ run_stages_whole() {
   return "$status"
 }
 
-# run_stages_given COMMAND [ARGUMENTS]: a command of the shim with the plan, in the place of this process.
+# run_stages_given COMMAND [ARGUMENTS]: a command of the shim with the plan, in the place of this process. It
+# ends when the entry does: in a group of its own, it would outlive a SIGKILL to the entry's.
 run_stages_given() {
-  exec "$python" -I "$root/shim" "$@" --plan - <<<"$plan"
+  exec "$python" -I "$root/shim" "$@" --plan - --parent "$$" <<<"$plan"
 }
 
 # run_stages_plan [OPTIONS]: fills the caller's variables from the shim's pairs of name and value.
@@ -129,7 +130,7 @@ run_stages_loop() {
   children_listen USR1 USR2
   for stage in "${stages[@]}"; do
     ((children_stop == 0)) || break
-    children_run held run_stages_given stage "$stage" --report "$temporary/$stage" --parent "$$" || code=$?
+    children_run held run_stages_given stage "$stage" --report "$temporary/$stage" || code=$?
     run_stages_report "$stage" "$temporary/$stage"
     ((code == 0)) || break
   done

@@ -73,11 +73,16 @@ def options_command(ctx: click.Context, /, **_: object) -> None:
 
 @cli.command("preflight", cls=options.PlanCommand)
 @click.option("--plan", type=PlanFile(), help="Take this plan; - is stdin.")
+@click.option("--parent", type=int, hidden=True)
 @click.pass_context
-def preflight_command(ctx: click.Context, /, plan: Plan | None, **_: object) -> None:
+def preflight_command(
+    ctx: click.Context, /, plan: Plan | None, parent: int | None, **_: object
+) -> None:
     """Check everything that can be checked before a stage runs."""
-    from shim import preflight
+    from shim import liveness, preflight
 
+    if parent:
+        liveness.die_with(parent)
     plan = plan_of(ctx, plan)
     if plan.on == "spot":
         from shim import spot_preflight

@@ -66,7 +66,7 @@ run_stages() {
   ((${#stages[@]})) || return 0
   if [[ $on == spot && -z $preflight_only ]]; then
     children_listen USR1 USR2
-    children_run held run_stages_given spot --parent "$$" || code=$?
+    children_run held run_stages_given spot || code=$?
     run_stages_leave "$code"
     return
   fi

@@ -10,7 +10,7 @@ import json
 import secrets
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from datetime import datetime
 from typing import Any
@@ -28,6 +28,7 @@ from shim.store import ABSENT, Conflict, Expect, Object, Store
 HEARTBEAT = 30.0  # seconds between two writes of an open receipt
 SILENT = 180.0  # seconds of the store's clock after which an attempt is dead
 NO_CLAIM: recorded.Claim = {"open": {}}
+GoOn = Callable[[], None]
 TRIES = 50  # at the claim; each loss means that somebody else got it
 
 
@@ -136,10 +137,13 @@ class Attempt(Receipt):
         super().__init__(store, receipt_key(plan.run_prefix, stage, attempt), values)
         self.plan, self.stage, self.id = plan, stage, attempt
 
-    def open(self) -> None:
-        """Claim the stage and write the receipt. Raises BusyError: who, where, since when."""
+    def open(self, go_on: GoOn = lambda: None) -> None:
+        """Claim the stage and write the receipt. Raises BusyError: who, where, since when.
+
+        Who is dated in the future is waited for; `go_on` raises when that is to stop.
+        """
         self.values["opened"] = clock.iso(self.store.now())
-        _claim(self.store, self.plan, self.stage, self.values)
+        _claim(self.store, self.plan, self.stage, self.values, go_on)
         super().open()
 
     def _superseded(self) -> BusyError:
@@ -192,13 +196,13 @@ def close_left(
     return True
 
 
-def _claim(store: Store, plan: Plan, stage: str, mine: Mapping[str, Any]) -> None:
+def _claim(store: Store, plan: Plan, stage: str, mine: Mapping[str, Any], go_on: GoOn) -> None:
     """Enter the attempt into the run date's claim. Raises BusyError, UnreadableError."""
     key = claim_key(plan.run_prefix)
     for _ in range(TRIES):
         found = store.read(key)
         claim = recorded.read(store, key, found[0], recorded.Claim) if found else NO_CLAIM
-        others = _open_attempts(store, plan, claim, found and found[1])
+        others = _open_attempts(store, plan, claim, found and found[1], go_on)
         if others is None:
             continue
         if any(o.stage == stage and o.attempt == mine["attempt"] for o in others):
@@ -236,7 +240,7 @@ def _refuse(store: Store, plan: Plan, stage: str, others: Iterable[Claimed]) -> 
 
 
 def _open_attempts(
-    store: Store, plan: Plan, claim: recorded.Claim, there: Object | None
+    store: Store, plan: Plan, claim: recorded.Claim, there: Object | None, go_on: GoOn
 ) -> list[Claimed] | None:
     """Return the claim's entries of attempts that may be alive; None to look again.
 
@@ -244,7 +248,7 @@ def _open_attempts(
     """
     alive = []
     for entry in recorded.claimed(claim):
-        why = _dead(store, plan, entry, there)
+        why = _dead(store, plan, entry, there, go_on)
         if why is None:
             alive.append(entry)
         elif why and entry.attempt is None:
@@ -255,7 +259,9 @@ def _open_attempts(
     return alive
 
 
-def _dead(store: Store, plan: Plan, entry: Claimed, there: Object | None) -> str | None:
+def _dead(
+    store: Store, plan: Plan, entry: Claimed, there: Object | None, go_on: GoOn
+) -> str | None:
     """Return why an attempt is over, an empty text where it is closed; None if it may be alive.
 
     Raises UnreadableError for a receipt that does not tell, while its attempt may live.
@@ -279,7 +285,7 @@ def _dead(store: Store, plan: Plan, entry: Claimed, there: Object | None) -> str
         return f"it was silent for {silent:.0f} s"
     if silent < -silence.SKEW:
         seen = last if entry.attempt is None else found and found[1]
-        if silence.stays(store, key, seen, last, HEARTBEAT):
+        if silence.stays(store, key, seen, last, HEARTBEAT, go_on):
             return f"it was silent, and dated {-silent:.0f} s in the future"
         found = store.read(key) if entry.attempt is not None else None
         if found and parsed(store, key, found[0])["state"] == "closed":

@@ -8,6 +8,7 @@ set back; its owner, if there is one, dates it again with the next heartbeat.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from shim import clock
 from shim.sinks import say
@@ -30,10 +31,18 @@ def silent(seconds: float, limit: float) -> bool:
     return seconds >= limit or seconds < -SKEW
 
 
-def stays(store: Store, key: str, there: Object | None, dated: Object, heartbeat: float) -> bool:
+def stays(
+    store: Store,
+    key: str,
+    there: Object | None,
+    dated: Object,
+    heartbeat: float,
+    go_on: Callable[[], None] = lambda: None,
+) -> bool:
     """Return whether a key is left as it is for more than a heartbeat; `dated` is in the future.
 
     A date in the future alone ends nobody: a machine's file times can be wrong while it works.
+    `go_on` raises when the wait is to stop.
     """
     seconds = BEATS * heartbeat
     watched = "it" if key == dated.key else store.uri_of(key)
@@ -43,6 +52,7 @@ def stays(store: Store, key: str, there: Object | None, dated: Object, heartbeat
     )
     until = time.monotonic() + seconds
     while (left := until - time.monotonic()) > 0:
+        go_on()
         time.sleep(min(left, POLL))
         found = store.head(key)
         if (found and found.etag) != (there and there.etag):

@@ -119,7 +119,7 @@ class _Run:
                 self._tell("its commit verifies; it is not repeated (--resume)")
                 return 0
             wait = self.store.again if reclaim.launch() else at_once
-            wait(self.attempt.open)  # on an instance nobody is there to be told at once
+            wait(lambda: self.attempt.open(self._go_on))  # on an instance nobody is told at once
             return self._closed()
         finally:
             self.keeper.tidy(self.log)

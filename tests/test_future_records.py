@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 from datetime import timedelta
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from shim import launch, record, silence
 from shim.errors import BusyError
 from shim.record import Attempt
 from shim.store import open_store
+from tests.children import read, until
 from tests.foreign import (
     CLAIM,
     CLAIM_KEY,
@@ -157,3 +159,23 @@ def test_status_says_that_a_receipt_is_of_the_future(table: Table) -> None:
     assert (row.state, -86500 < row.running.silent < -86300) == ("silent", True)
     assert re.search(r"parity +silent .* dated 86\d{3} s in the future", found.to_text())
     assert [launch_.outcome for launch_ in found.launches] == ["abandoned"]
+
+
+def test_a_stage_that_waits_for_a_record_of_the_future_ends_with_a_signal(tmp_path: Path) -> None:
+    """I54: before the wait is over, with the signal's status, and it has claimed nothing."""
+    table = Table(tmp_path, open_store(str(tmp_path / "store")))
+    table.three()
+    put(table.store, CLAIM_KEY, CLAIM)
+    put(table.store, RECEIPT_KEY, RECEIPT)
+    tomorrow = (table.store.now() + timedelta(days=1)).timestamp()
+    for key in (CLAIM_KEY, RECEIPT_KEY):
+        os.utime(tmp_path / "store" / key, (tomorrow, tomorrow))
+    out = tmp_path / "out"
+    with out.open("wb") as stream:
+        ran = table.start("stage", "parity", stdout=stream)
+    until(lambda: b"in the future" in read(out))
+
+    ran.send_signal(signal.SIGTERM)
+
+    assert ran.wait(20) == 143, out.read_text()  # the wait is of 38 s
+    assert table.receipts("parity")[0]["state"] == "open"

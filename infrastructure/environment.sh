@@ -17,9 +17,6 @@
 # again from nothing; so it is when fewer modules are there than were installed (somebody deleted half of
 # it), or when the shim could not import one of them and has set the mark.
 
-# shellcheck source=infrastructure/say.sh
-. "${BASH_SOURCE[0]%/*}/say.sh"
-
 # environment_python ROOT: prints the interpreter's absolute path.
 environment_python() {
   local root=$1
@@ -63,8 +60,17 @@ environment_modules() {
   printf '%d\n' "${#modules[@]}"
 }
 
+# environment_say TEXT: a line on stderr; as those of say.sh it cannot fail, and this file is used alone too.
 environment_say() {
-  say_error "$1"
+  printf 'spot_backtest: %s\n' "$1" >&2 2>/dev/null || : # nobody can be told
+}
+
+# environment_tail TEXT: its last 20 lines on stderr, as another program printed them.
+environment_tail() {
+  local -a lines
+  mapfile -t lines <<<"${1%$'\n'}"
+  ((${#lines[@]} <= 20)) || lines=("${lines[@]: -20}")
+  printf '%s\n' "${lines[@]}" >&2 2>/dev/null || : # nobody can be told
 }
 
 # environment_named NAME: prints the interpreter that SPOT_BACKTEST_PYTHON names, if it can run the shim.
@@ -146,7 +152,7 @@ environment_install() {
     [[ $tool != uv ]] || environment_say "uv could not install $lock (${output##*$'\n'}); trying pip"
   done
   rm -f -- "$venv/unfinished"
-  say_tail "$failures"
+  environment_tail "$failures"
   environment_say "could not install the packages ($lock, into $venv; the last lines of what tried are above); mend what they say and run it again, or set SPOT_BACKTEST_PYTHON to a Python that has them"
   return 69
 }
@@ -188,7 +194,7 @@ environment_create() {
     fi
   fi
   if [[ -n $output ]]; then
-    say_tail "$output"
+    environment_tail "$output"
     environment_say "could not make a virtual environment ($venv; the last lines of what tried are above); mend what they say and run it again, or set SPOT_BACKTEST_PYTHON"
   else
     environment_say "there is no Python 3.11 or newer (on PATH: ${pythons[*]:-no python at all}); install one, or name one in SPOT_BACKTEST_PYTHON"

@@ -58,7 +58,8 @@ if [[ $- != *p* ]]; then
       fi
       own_shell_bash=$BASH
       [[ ${own_shell_bash##*/} == bash ]] || own_shell_bash=bash # called as sh, it would be in POSIX mode again
-      trap : USR1 USR2 # what is ignored now could never be trapped in there (bash(1), «trap»)
+      # What is ignored now could never be trapped in there (bash(1), «trap»).
+      trap : USR1 USR2
       unset -f exec
       [[ -v own_shell_given[POSIXLY_CORRECT] ]] || unset -v POSIXLY_CORRECT
       if ((${#own_shell_env[@]})); then

@@ -18,11 +18,3 @@ say_error() {
 say_text() {
   printf '%s\n' "$@" 2>/dev/null || : # nobody can be told
 }
-
-# say_tail TEXT: its last 20 lines on stderr, as another program printed them.
-say_tail() {
-  local -a lines
-  mapfile -t lines <<<"${1%$'\n'}"
-  ((${#lines[@]} <= 20)) || lines=("${lines[@]: -20}")
-  printf '%s\n' "${lines[@]}" >&2 2>/dev/null || : # nobody can be told
-}

@@ -301,11 +301,14 @@ def load():
         return parsed(stream.read())
 
 
-def parsed(body):
+def parsed(body, whole=True):
     try:
         found = json.loads(body.decode())
-        code = found["bundle"]
-        "".join([found["state"], found["entry"], code["key"], code["sha256"], *found["locks"]])
+        texts = [found["state"]]
+        if whole:
+            code = found["bundle"]
+            texts += [found["entry"], code["key"], code["sha256"], *found["locks"]]
+        "".join(texts)
         return found
     except (ValueError, LookupError, TypeError, RecursionError) as error:
         raise SystemExit("bootstrap: s3://%s/%s cannot be read (%a)" % (*place(), error))
@@ -373,10 +376,10 @@ def do_fail(why):
     while True:  # in memory: the disk may be what is wrong
         found = io.BytesIO()
         etag = store("GET", key, found)
-        if not shipped:  # first, for it tells what is wrong with the record too
+        if not shipped:  # also beside a bad record
             store("PUT", prefix + log, LOG)
             shipped = True
-        record = parsed(found.getvalue())
+        record = parsed(found.getvalue(), whole=False)
         if record["state"] != "open":
             return
         now = dt.datetime.now(dt.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")

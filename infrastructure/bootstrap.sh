@@ -304,14 +304,12 @@ def load():
 def parsed(body, whole=True):
     try:
         found = json.loads(body.decode())
-        texts = [found["state"]]
-        if whole:
-            code = found["bundle"]
-            texts += [found["entry"], code["key"], code["sha256"], *found["locks"]]
-        "".join(texts)
+        code = found["bundle"] if whole else {}
+        more = [found["entry"], code["key"], code["sha256"], *found["locks"]] if whole else []
+        "".join([found["state"], *more])
         return found
     except (ValueError, LookupError, TypeError, RecursionError) as error:
-        raise SystemExit("bootstrap: s3://%s/%s cannot be read (%a)" % (*place(), error))
+        raise SystemExit("bootstrap: s3://%s/%s cannot be read (%r)" % (*place(), error))
 
 
 def inside(path):
@@ -376,7 +374,7 @@ def do_fail(why):
     while True:  # in memory: the disk may be what is wrong
         found = io.BytesIO()
         etag = store("GET", key, found)
-        if not shipped:  # also beside a bad record
+        if not shipped:
             store("PUT", prefix + log, LOG)
             shipped = True
         record = parsed(found.getvalue(), whole=False)

@@ -301,14 +301,15 @@ def load():
         return parsed(stream.read())
 
 
-def parsed(body):
+def parsed(body, whole=True):
     try:
         found = json.loads(body.decode())
-        code = found["bundle"]
-        "".join([found["state"], found["entry"], code["key"], code["sha256"], *found["locks"]])
+        code = found["bundle"] if whole else {}
+        more = [found["entry"], code["key"], code["sha256"], *found["locks"]] if whole else []
+        "".join([found["state"], *more])
         return found
     except (ValueError, LookupError, TypeError, RecursionError) as error:
-        raise SystemExit("bootstrap: s3://%s/%s cannot be read (%a)" % (*place(), error))
+        raise SystemExit("bootstrap: s3://%s/%s cannot be read (%r)" % (*place(), error))
 
 
 def inside(path):
@@ -373,10 +374,10 @@ def do_fail(why):
     while True:  # in memory: the disk may be what is wrong
         found = io.BytesIO()
         etag = store("GET", key, found)
-        if not shipped:  # first, for it tells what is wrong with the record too
+        if not shipped:
             store("PUT", prefix + log, LOG)
             shipped = True
-        record = parsed(found.getvalue())
+        record = parsed(found.getvalue(), whole=False)
         if record["state"] != "open":
             return
         now = dt.datetime.now(dt.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -157,7 +157,7 @@ def test_a_claim_without_a_receipt_keeps_its_owner_out_once_it_is_dead(
     elsewhere(monkeypatch)
     held_up = Attempt(table.store, table.plan(execution_id="held-up"), "backtest", "slow")
     held_up.values["opened"] = "then"
-    record._claim(table.store, held_up.plan, "backtest", held_up.values)
+    record._claim(table.store, held_up.plan, "backtest", held_up.values, lambda: None)
     later(monkeypatch, table.store, 200)
 
     opened("backtest", "next")
@@ -176,7 +176,9 @@ def test_a_claim_of_a_launch_that_ended_is_closed_under_its_own_names(
     """The instance went between claim and receipt: the record says whose it was all the same."""
     monkeypatch.setattr(reclaim, "launch", lambda: "launch-1")
     gone = Attempt(table.store, table.plan(), "backtest", "gone")
-    record._claim(table.store, gone.plan, "backtest", {**gone.values, "opened": "then"})
+    record._claim(
+        table.store, gone.plan, "backtest", {**gone.values, "opened": "then"}, lambda: None
+    )
 
     launch.close_attempts(table.store, PREFIX, "launch-2", "not this one")
     assert table.receipts("backtest") == []

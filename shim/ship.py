@@ -23,7 +23,7 @@ EVERY = 10.0  # seconds between uploads: with the time of one, the object is at 
 LAST = 60.0  # seconds in which failures are retried at the end
 SLOWEST = 1 << 20  # bytes a second: an upload under way at the end gets the time for this
 FIRST_PAUSE, LONGEST_PAUSE = 0.25, 5.0  # seconds between retries at the end
-STEP = 8 << 20  # bytes shipped at a time to a disk that is nearly full
+STEP, LEAST_STEP = 8 << 20, 256 << 10  # bytes shipped at a time to a disk that is nearly full
 BLOCK = 4096  # bytes: what is freed of a file begins and ends at a block
 KEEP_SIZE, PUNCH_HOLE = 1, 2  # fallocate(2)
 
@@ -161,8 +161,10 @@ class Shipper:
         """
         if self._folder is None:
             return size
-        step = min(size, self.shipped + STEP)
         try:
+            disk = os.statvfs(self._folder)
+            step = max(LEAST_STEP, min(STEP, disk.f_bavail * disk.f_frsize // 2))
+            step = min(size, self.shipped + step)
             if self._last_at is None and low(self._folder, step - self.shipped, RESERVE, 4):
                 return min(size, self.shipped)
             return step if low(self._folder) else size

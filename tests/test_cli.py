@@ -229,11 +229,13 @@ def test_unicode_passes_through_any_locale(tmp_path: Path, env: dict[str, str]) 
     assert "is not a run date (set by --date)" in message
 
 
-def test_a_name_that_is_not_utf_8_comes_out_as_it_went_in() -> None:
-    """Bytes in the environment are the user's business."""
+def test_a_name_that_is_not_utf_8_is_shown_escaped_and_stays_itself() -> None:
+    """I72: a terminal could obey a raw byte; the plan has what the environment had."""
     done = child("plan", env={"SPOT_CODE_VERSION": "\udcff"})
     assert done.code == 0
-    assert "code        \udcff" in done.out
+    assert r"code        \udcff" in done.out
+    done = child("plan", "--json", env={"SPOT_CODE_VERSION": "\udcff"})
+    assert json.loads(done.out)["code_version"] == "\udcff"
 
 
 def test_an_empty_environment_is_enough(tmp_path: Path) -> None:

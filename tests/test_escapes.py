@@ -76,7 +76,7 @@ def test_status_shows_records_escaped(local: Table) -> None:
 def test_who_owns_a_stage_is_said_escaped(local: Table) -> None:
     """I72: on stderr, on one line, with the code of ever."""
     put(local.store, CLAIM_KEY, {**CLAIM, "open": {"parity": {**ENTRY, "host": HOSTILE}}})
-    done = local.run("stage", "parity")
+    done = local.run("stage", "parity", "--quiet")
     assert done.returncode == 75
     assert_plain(done.stderr)
     assert len(done.stderr.splitlines()) == 1

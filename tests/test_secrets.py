@@ -223,7 +223,8 @@ def test_a_secret_option_reaches_an_instance_and_no_log_or_record(
 
 def opened(store: Store, plan: Plan) -> Record:
     """Return a launch record that is open."""
-    key = launch.key(PREFIX, "20260517T000000Z-beef-1")
-    values = {"state": "open", "plan": json.loads(plan.to_json())}
+    name = "20260517T000000Z-beef-1"
+    key = launch.key(PREFIX, name)
+    values = {"state": "open", "launch": name, "plan": json.loads(plan.to_json())}
     store.put(key, json.dumps(values).encode())
     return Record(store, key)

@@ -26,10 +26,10 @@ def local(tmp_path: Path) -> Table:
 
 
 def only(table: Table, stage: str = "backtest") -> Path:
-    """Return the one folder that is kept, which the newest receipt names."""
+    """Return the one folder that is kept, which the receipt of its attempt names."""
     (kept,) = table.kept(stage)
-    newest = table.receipts(stage)[-1]
-    assert (newest["kept"], newest["attempt"]) == (str(kept), kept.name)
+    (receipt,) = [one for one in table.receipts(stage) if one["attempt"] == kept.name]
+    assert receipt["kept"] == str(kept)
     assert table.leftovers() == []
     return kept
 

@@ -41,7 +41,7 @@ def refused(table: Table, stage: str = "backtest") -> str:
     assert done.returncode == 65, done.stderr
     after = {k: v for k, v in table.contents().items() if "/_stages/" not in k and k[0] == "b"}
     assert after == before
-    receipt = table.receipts(stage)[-1]
+    (receipt,) = [one for one in table.receipts(stage) if one["attempt"] in done.stderr]
     assert (receipt["state"], receipt["outcome"], receipt["code"]) == ("closed", "failed", 65)
     assert receipt["error"] in done.stderr
     assert receipt["error"] in table.log(stage)

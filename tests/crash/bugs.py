@@ -149,7 +149,7 @@ _Run._close = lambda self, how, code, **more: _end(self, how, 0, **more)
 _key = log_key
 log_key = lambda p, slug, day, host, at: _key(p, slug, at.date().isoformat(), host, at)
 """, *CLEAN, 1),
-    Bug("other bytes are published than were hashed", "shim.artifacts", """
+    Bug("other bytes are listed than were published", "shim.artifacts", """
 import dataclasses
 _all = publish
 def publish(*given):

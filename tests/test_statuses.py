@@ -49,7 +49,8 @@ def test_a_stage_has_the_default_action_for_a_pipe_without_a_reader(table: Table
     """I41: the entry ignores SIGPIPE, and what it starts must not: `yes | head` would not end."""
     table.stage("piped", "yes | head -n 1; grep SigIgn /proc/self/status")
     done = table.entry("--only-stages=piped")
-    assert "SigIgn:\t0000000000000000" in done.stdout
+    ignored = int(done.stdout.partition("SigIgn:\t")[2].partition("\n")[0], 16)
+    assert not ignored & 0x7FFFFFFF  # make's children ignore 32, which is the C library's own
 
 
 @pytest.mark.parametrize(

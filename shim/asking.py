@@ -38,8 +38,19 @@ class PlanFile(click.ParamType[Plan | None]):
 
 
 def plan_of(ctx: click.Context, given: Plan | None = None) -> Plan:
-    """Return the plan that was given, or the one that the command line asks for."""
+    """Return the plan that was given, or the one that the command line asks for.
+
+    Raises UsageError for a flag beside a plan, which would have no effect.
+    """
     if given:
+        for param in options.plan_options():
+            name = param.name or ""
+            flag = ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE
+            if flag and name != "debug":
+                raise UsageError(
+                    f"{param.opts[0]} has no effect beside --plan, which says all that is to run",
+                    "leave it out, or give every option without --plan",
+                )
         if given.masked:
             raise UsageError(
                 "this plan was printed without its secrets (each is *** in it), so it cannot run",

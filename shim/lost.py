@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 
-from shim import commit, record, tidy
+from shim import commit, record, ship, tidy
 from shim.errors import ShimError
 from shim.kept import Keeper
 from shim.outcome import Result
 from shim.plan import Plan, StagePlan
-from shim.ship import Shipper
 from shim.sinks import say
 from shim.store import Store, open_store
 
@@ -22,7 +20,6 @@ def close(
     attempt: str,
     log: Path,
     keeper: Keeper,
-    shipping: Callable[[Store, Plan, StagePlan, Path], Shipper],
     why: str,
     started: float,
 ) -> Result:
@@ -31,7 +28,7 @@ def close(
     kept: dict[str, str] = {}
     try:
         store = open_store(plan.store)
-        if tidy.is_file(log) and (shipper := shipping(store, plan, stage, log)).finish():
+        if tidy.is_file(log) and (shipper := ship.started(store, plan, stage, log)).finish():
             result.log = shipper.uri
             tidy.remove_file(log)
         say(f"{stage.name}: {why}; its log is {result.log}")

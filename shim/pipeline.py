@@ -17,7 +17,7 @@ from shim import regular, secret_names
 from shim.address import key_problem
 from shim.errors import PipelineError, nearest, shown
 from shim.fields import FIELDS, INPUT_FIELDS
-from shim.reader import Reader
+from shim.reader import Reader, duration
 from shim.secret_names import SecretNames
 
 MAX_PATH = 900  # bytes: the store's and the run's prefix fit before it in a key
@@ -27,9 +27,8 @@ TABLE_KEYS = ("root", "redact", "env_file", "requirements", "keep_failed", "stag
 KEEP_FAILED = 10 * 10**9  # bytes of what a failed attempt made, for each stage
 OPTION_KEYS = ("pass", "help", "type", "default")
 OPTION_TYPES = {"flag": (bool,), "text": (str,), "int": (int,), "float": (int, float)}
+PATTERN = re.compile(r"[*?]|\[.*\]")  # as in a shell: glob(7)
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}")
-DURATION = re.compile(r"(?:([0-9]{1,4})h)?(?:([0-9]{1,6})m)?(?:([0-9]{1,7})s)?")
-LONGEST = 10**7  # seconds, 115 days: no run, and no timer, has more
 
 
 @dataclass(frozen=True)
@@ -120,6 +119,7 @@ def parse(table: Mapping[str, Any], path: Path) -> Pipeline:
     kept = reader.size(table, "keep_failed", "", KEEP_FAILED)
     stages = [_stage(reader, row, number, kept) for number, row in enumerate(rows, 1)]
     _unique(reader, stages)
+    _files_apart(reader, stages)
     base = path.absolute().parent
     return Pipeline(
         path=str(path.absolute()),
@@ -131,20 +131,6 @@ def parse(table: Mapping[str, Any], path: Path) -> Pipeline:
         state_machine=table.get("state_machine"),
         spot=table.get("spot"),
     )
-
-
-def duration(value: object) -> int | None:
-    """Return seconds from `90`, `90s`, `45m`, `2h` or `1h30m`; None if it is no such value."""
-    text = f"{value}s" if type(value) is int else value
-    if not isinstance(text, str):
-        return None
-    text = text.strip()
-    match = DURATION.fullmatch(f"{text}s" if text.isdecimal() else text)
-    if not match:
-        return None
-    hours, minutes, seconds = (int(part or 0) for part in match.groups())
-    total = hours * 3600 + minutes * 60 + seconds
-    return total if 0 < total < LONGEST else None
 
 
 def artifact_problem(path: str) -> str | None:
@@ -177,6 +163,11 @@ def _stage(reader: Reader, row: Mapping[str, Any], number: int, kept: int) -> St
     for path in (*requires, *produces, *inputs):
         if problem := artifact_problem(path):
             raise reader.wrong(f"the path {shown(path)}{where} {problem}")
+        if PATTERN.search(path):
+            raise reader.wrong(
+                f"the path {shown(path)}{where} is a pattern, and only names are known here",
+                "name each file",
+            )
     timeout = duration(row.get("timeout", ""))
     if timeout is None:
         raise reader.wrong(
@@ -249,6 +240,19 @@ def _unique(reader: Reader, stages: list[Stage]) -> None:
                 owner = "two stages" if claim[0] == "name" else f"{seen[claim]} and {stage.name}"
                 raise reader.wrong(f"{owner} have the {claim[0]} {claim[1]}", "rename one of them")
             seen[claim] = stage.name
+
+
+def _files_apart(reader: Reader, stages: list[Stage]) -> None:
+    """Refuse a file whose name is another one's folder: a directory cannot hold both."""
+    owners = {path: stage.name for stage in stages for path in stage.produces}
+    for path, stage in owners.items():
+        for folder in map(str, PurePosixPath(path).parents):
+            if folder in owners:
+                raise reader.wrong(
+                    f"stage {stage} produces {shown(path)}, and stage {owners[folder]} the file "
+                    f"{shown(folder)}, which cannot be its folder too",
+                    "rename one of them",
+                )
 
 
 def _ordered(reader: Reader, stages: list[Stage]) -> tuple[Stage, ...]:

@@ -17,7 +17,8 @@ from typing import Any
 
 from shim import address, clock, fields, rundate, spot_table, typed
 from shim.errors import UsageError, nearest, shown
-from shim.pipeline import Pipeline, Stage, duration
+from shim.pipeline import Pipeline, Stage
+from shim.reader import duration
 from shim.request import Request, Setting, skipped
 from shim.secret_names import SecretNames
 from shim.spot_table import Spot

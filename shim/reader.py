@@ -10,6 +10,8 @@ from shim.errors import PipelineError, nearest, shown
 from shim.fields import unknown_field
 
 SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?)\s*(?:([KMGT])(I?))?B?", re.IGNORECASE)
+DURATION = re.compile(r"(?:([0-9]{1,4})h)?(?:([0-9]{1,6})m)?(?:([0-9]{1,7})s)?")
+LONGEST = 10**7  # seconds, 115 days: no run, and no timer, has more
 
 
 class Reader:
@@ -70,3 +72,17 @@ class Reader:
             )
         power = " KMGT".index((match[2] or " ").upper())
         return int(float(match[1]) * (1024 if match[3] else 1000) ** power)
+
+
+def duration(value: object) -> int | None:
+    """Return seconds from `90`, `90s`, `45m`, `2h` or `1h30m`; None if it is no such value."""
+    text = f"{value}s" if type(value) is int else value
+    if not isinstance(text, str):
+        return None
+    text = text.strip()
+    match = DURATION.fullmatch(f"{text}s" if text.isdecimal() else text)
+    if not match:
+        return None
+    hours, minutes, seconds = (int(part or 0) for part in match.groups())
+    total = hours * 3600 + minutes * 60 + seconds
+    return total if 0 < total < LONGEST else None

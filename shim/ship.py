@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import re
+import socket
 import stat
 import sys
 import threading
@@ -14,8 +15,10 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
+from shim import clock
 from shim.errors import AccessError, LockedError, ShimError, UsageError
 from shim.logfile import RESERVE, low
+from shim.plan import Plan, StagePlan
 from shim.sinks import say
 from shim.store import Conflict, Missing, Store
 
@@ -26,6 +29,15 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.25, 5.0  # seconds between retries at the end
 STEP, LEAST_STEP = 8 << 20, 256 << 10  # bytes shipped at a time to a disk that is nearly full
 BLOCK = 4096  # bytes: what is freed of a file begins and ends at a block
 KEEP_SIZE, PUNCH_HOLE = 1, 2  # fallocate(2)
+
+
+def started(store: Store, plan: Plan, stage: StagePlan, log: Path) -> Shipper:
+    """Begin to ship the log of an attempt at a stage."""
+    host, now = socket.gethostname(), clock.utc_now()
+    key = log_key(plan.logs_prefix, stage.slug, plan.run_date, host, now)
+    shipper = Shipper(store, key, log, EVERY)
+    shipper.start()
+    return shipper
 
 
 def log_key(prefix: str, slug: str, run_date: str, host: str, moment: datetime) -> str:

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from shim.errors import shown
-from shim.pipeline import duration
-from shim.reader import Reader
+from shim.reader import Reader, duration
 
 KEYS = ("launch_template", "version", "types", "vcpus", "memory", "subnets", "max_runtime",
         "attempts", "backoff", "on_demand_last", "max_price", "tags")  # fmt: skip

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import socket
 import sys
 import time
 from collections.abc import Mapping
@@ -35,13 +34,13 @@ from shim.detach import STOPPING, Lifeline, detached, signal_name
 from shim.ended import Ended
 from shim.endure import Enduring, at_once
 from shim.environment import child_environment
-from shim.errors import ShimError, StoppedError, printable
+from shim.errors import BusyError, ShimError, StoppedError, printable
 from shim.kept import Keeper
 from shim.meter import meter
 from shim.outcome import Result
 from shim.plan import Plan, StagePlan
 from shim.sinks import say
-from shim.store import Object, Store, open_store
+from shim.store import Object, open_store
 
 SHIP_LAST = 60.0  # seconds for the rest of a log at the end
 
@@ -71,18 +70,10 @@ def run(plan: Plan, stage: StagePlan, report: Path | None = None, parent: int | 
                 tidy.remove_entrys_folder(report)
 
     def ended(why: str) -> None:
-        result = lost.close(plan, stage, attempt, log, keeper, _shipper, why, started)
+        result = lost.close(plan, stage, attempt, log, keeper, why, started)
         result.write(report)
 
     return detached(work, ended)
-
-
-def _shipper(store: Store, plan: Plan, stage: StagePlan, log: Path) -> ship.Shipper:
-    host, now = socket.gethostname(), clock.utc_now()
-    key = ship.log_key(plan.logs_prefix, stage.slug, plan.run_date, host, now)
-    shipper = ship.Shipper(store, key, log, ship.EVERY)
-    shipper.start()
-    return shipper
 
 
 class _Run:
@@ -119,7 +110,11 @@ class _Run:
                 self._tell("its commit verifies; it is not repeated (--resume)")
                 return 0
             wait = self.store.again if reclaim.launch() else at_once
-            wait(lambda: self.attempt.open(self._go_on))  # on an instance nobody is told at once
+            try:
+                wait(lambda: self.attempt.open(self._go_on))  # nobody is told on an instance
+            except BusyError:
+                self.result.outcome = "busy"
+                raise
             return self._closed()
         finally:
             self.keeper.tidy(self.log)
@@ -139,7 +134,7 @@ class _Run:
 
     def _closed(self) -> int:
         """Run the attempt and close its receipt, however it ends."""
-        shipper = _shipper(self.attempt.store, self.plan, self.stage, self.log)
+        shipper = ship.started(self.attempt.store, self.plan, self.stage, self.log)
         details: dict[str, Any] = {}
         how, code = "failed", ShimError.code
         rest, self.make_room = b"", shipper.make_room

@@ -12,8 +12,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from shim.errors import PipelineError
-from shim.pipeline import OPTION_KEYS, Pipeline, duration, load, parse
+from shim.pipeline import OPTION_KEYS, Pipeline, load, parse
 from shim.plan import build
+from shim.reader import duration
 from shim.request import Request
 from shim.secret_names import SecretNames
 from tests.calls import TEXT, call, one_line, write_table
@@ -70,6 +71,8 @@ MISTAKES: list[tuple[tuple[str | int, ...], object, tuple[str, ...]]] = [
     ((*STAGE, "produces"), [".shim-lock"], ("starts with .shim-, which the store keeps",)),
     ((*STAGE, "produces"), ["a\nb"], ("'a\\nb' of stage backtest holds a character",)),
     ((*STAGE, "produces"), ["é" * 500], ("is too long",)),
+    ((*STAGE, "produces"), ["a*.csv"], ("'a*.csv' of stage backtest is a pattern", "each file")),
+    ((*STAGE, "produces"), ["a", "a/b"], ("produces 'a/b', and stage backtest the file 'a'",)),
     ((*STAGE, "produces"), ["x", "x"], ("backtest and backtest have the artifact x",)),
     (("stage", 1, "produces"), ["stats.json"], ("backtest and parity have the artifact",)),
     ((*STAGE, "timeout"), ABSENT, ("timeout of stage backtest is None", "45m or 2h")),
@@ -127,7 +130,7 @@ def name_of(mistake: tuple[tuple[str | int, ...], object, tuple[str, ...]]) -> s
 def test_a_mistake_is_78_and_names_the_file_the_key_and_what_is_right(
     mistake: tuple[tuple[str | int, ...], object, tuple[str, ...]],
 ) -> None:
-    """Each kind of mistake that a table can have."""
+    """Each kind of mistake of a table; I73: also patterns, and a file that is a folder too."""
     with pytest.raises(PipelineError) as error:
         parse(changed(*mistake[:2]), PATH)
     assert error.value.code == 78

@@ -20,6 +20,7 @@ from shim.address import key_problem, parse
 from shim.errors import UsageError
 from shim.plan import Plan
 from tests.calls import TEXT, call, one_line, planned, write_table
+from tests.entry import spot_backtest
 
 BASE = planned("--date=2026-05-17")
 KINDS = {"str": TEXT, "bool": st.booleans(), "str | None": st.none() | TEXT}
@@ -95,6 +96,20 @@ def test_what_is_no_plan_is_refused_by_the_commands_that_take_one(
     path.write_bytes(text)
     for words in (["preflight"], ["stage", "backtest"]):
         assert "this is not a plan" in one_line(call(*words, "--plan", str(path)), 2)
+
+
+@pytest.mark.parametrize("flag", ["--skip-stages=backtest", "--dry-run", "--store=elsewhere"])
+def test_a_flag_beside_a_plan_is_refused(flag: str, tmp_path: Path) -> None:
+    """I61: it would have no effect; a variable is for whoever made the plan, so none counts."""
+    path = tmp_path / "plan.json"
+    path.write_text(json.dumps(BASE))
+    for words in (["preflight"], ["stage", "backtest"]):
+        message = one_line(call(*words, "--plan", str(path), flag), 2)
+        assert f"{flag.partition('=')[0]} has no effect beside --plan" in message
+    done = spot_backtest("--plan", path, flag, "--preflight-only")
+    assert done.code == 2
+    env = {"SKIP_STAGES": "parity", "DRY_RUN": "1"}
+    assert "no effect" not in spot_backtest("preflight", "--plan", path, env=env).err
 
 
 def test_a_stage_that_is_not_in_the_plan_is_refused_with_the_nearest(tmp_path: Path) -> None:

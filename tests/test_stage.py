@@ -229,18 +229,21 @@ def test_output_is_shown_as_it_is_written(local: Table) -> None:
 
 
 def test_a_second_attempt_is_refused_while_the_first_one_runs(table: Table) -> None:
-    """I31: with 75, told who runs it; the first goes on to its commit."""
+    """I31, I75: with 75, told who runs it, shown as busy; the first goes on to its commit."""
     table.stage("backtest", f'{WAIT_FOR_GO}; echo x > "$ARTIFACTS_DIR/backtest.txt"')
     running = table.start("stage", "backtest", EXECUTION_ID="first")
     try:
         until(lambda: table.receipts("backtest"))
-        second = table.run("stage", "backtest", EXECUTION_ID="second")
+        report = table.folder / "report"
+        words = ("stage", "backtest", "--report", str(report))
+        second = table.run(*words, EXECUTION_ID="second")
     finally:
         (table.folder / "go").touch()
         said, _ = running.communicate(timeout=PATIENCE)
 
     assert second.returncode == 75
     assert f"backtest at {DATE} is run by execution first on {os.uname().nodename}" in second.stderr
+    assert report.read_text() == "busy\n0\n-\n"
     assert len(table.receipts("backtest")) == 1
     assert running.returncode == 0, said
     assert table.commit("backtest")

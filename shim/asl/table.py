@@ -14,8 +14,8 @@ from typing import Any
 from shim import spot_table
 from shim.errors import PipelineError, nearest, shown
 from shim.fields import fill
-from shim.pipeline import Pipeline, Stage, duration
-from shim.reader import Reader
+from shim.pipeline import Pipeline, Stage
+from shim.reader import Reader, duration
 
 KEYS = ("definition", "on", "launch", "launches", "before", "dry_run", "poll", "delivery",
         "tries", "backoff", "parallel", "defaults")  # fmt: skip

@@ -200,14 +200,14 @@ Ec2.create_fleet = create_fleet
     Bug("the metadata service is asked once", "bootstrap",
         "export AWS_METADATA_SERVICE_NUM_ATTEMPTS=5 AWS_METADATA_SERVICE_TIMEOUT=5 => :",
         "no-credentials", "at instance/stage-supervisor-start", 6),
-    Bug("an attempt's log is kept on the instance", "shim.stage", """
+    Bug("an attempt's log is kept on the instance", "shim.ship", """
 class _Nothing:
+    make_room, freed = None, 0
     def __init__(self, uri):
         self.uri = uri
     def finish(self, *_):
         return True
-_made = _shipper
-_shipper = lambda *given: _Nothing("-")
+started = lambda *given: _Nothing("-")
 """, *CLEAN, 5),
     Bug("the entry's printf failure becomes the exit code", "entry", """
 eval "_$(declare -f run_stages_leave)"

@@ -148,7 +148,7 @@ class Shipper:
                         continue
                 if not rest:
                     break
-                if self._extend(self.shipped, rest):
+                if self._extend_by(rest):
                     self._rest = b""
                     break
             self._free()
@@ -199,6 +199,14 @@ class Shipper:
             return False
         self.shipped = size
         return True
+
+    def _extend_by(self, rest: bytes) -> bool:
+        """Ship the rest after what is shipped; return False to begin again, at the next key."""
+        try:
+            return self._extend(self.shipped, rest)
+        except OSError as error:  # a limit on files holds in memory too: EFBIG in write(2)
+            say(f"the last {len(rest)} bytes of the log are lost ({error.strerror})")
+            return True
 
     @contextmanager
     def _source(self, rest: bytes) -> Iterator[Path]:

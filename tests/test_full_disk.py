@@ -16,6 +16,7 @@ from shim.ship import Shipper
 from shim.store import Store, open_store
 from tests.children import read, until
 from tests.lab import S3Lab
+from tests.lab.files import files_of_at_most
 from tests.stages import Table
 from tests.test_ship import KEY, content, grow
 
@@ -193,3 +194,17 @@ def test_the_guest_adds_to_a_log_in_the_store_what_it_lacks(tmp_path: Path, stor
     guest.key, guest.log = KEY, log
     guest._ship(store)
     assert content(store) == whole + b"more" * 1000
+
+
+def test_a_rest_that_no_file_can_hold_is_given_up_and_not_waited_for(
+    remote: Store, tmp_path: Path
+) -> None:
+    """I68: where every write is refused, also to a file in memory."""
+    log = tmp_path / "the.log"
+    log.write_bytes(b"all of it\n")
+    shipper = Shipper(remote, KEY, log, 60)
+    shipper.start()
+    until(lambda: shipper.shipped)
+    with files_of_at_most(0):
+        assert shipper.finish(last=2, rest=b"THE END\n")
+    assert content(remote) == b"all of it\n"

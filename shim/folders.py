@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -83,13 +82,14 @@ def _below(path: Path, name: str, above: int, make: bool) -> int:
 
 
 def _refuse_link(path: Path, name: str, above: int) -> None:
-    with suppress(FileNotFoundError):
-        if stat.S_ISLNK(os.stat(name, dir_fd=above, follow_symlinks=False).st_mode):
-            raise RecordError(
-                f"{path} is a symbolic link to {os.readlink(name, dir_fd=above)!a}, and nothing "
-                "is written through one",
-                "move it away, or name the folder that it leads to with --store",
-            )
+    try:
+        target = os.readlink(name, dir_fd=above)
+    except OSError:  # it is no link: EINVAL in readlink(2); or it is gone meanwhile
+        return
+    raise RecordError(
+        f"{path} is a symbolic link to {target!a}, and nothing is written through one",
+        "move it away, or name the folder that it leads to with --store",
+    )
 
 
 def temporary(folder: int) -> tuple[int, str]:

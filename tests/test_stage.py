@@ -243,7 +243,7 @@ def test_a_second_attempt_is_refused_while_the_first_one_runs(table: Table) -> N
 
     assert second.returncode == 75
     assert f"backtest at {DATE} is run by execution first on {os.uname().nodename}" in second.stderr
-    assert report.read_text() == "busy\n0\n-\n"
+    assert re.fullmatch(r"busy\n\d+\n-\n", report.read_text())
     assert len(table.receipts("backtest")) == 1
     assert running.returncode == 0, said
     assert table.commit("backtest")

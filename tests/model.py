@@ -251,7 +251,7 @@ class Model:
         for other in self.running:
             same = other.stage == stage or other.run.execution != run.execution
             if other.run.where == where and same:
-                return "failed", 75
+                return "busy", 75
         self.orphans(where)
         # Who runs has an open receipt, and it is no orphan: it is entered when it ends.
         refused = next((need for need in NEEDS[stage] if self.refuses(run, need)), None)

@@ -235,7 +235,13 @@ def test_every_invariant_holds_after_one_fault(case: object, tool: Path, tmp_pat
 @pytest.mark.slow
 @pytest.mark.parametrize("number", range(len(BUGS)), ids=[bug.name for bug in BUGS])
 def test_a_seeded_bug_is_caught(number: int, tool: Path, tmp_path: Path) -> None:
-    """By the invariant that it breaks; the end of pytest's output counts them."""
+    """By the invariant that it breaks; the end of pytest's output counts them.
+
+    In up to three runs: a put without its condition shows only where two writers meet.
+    """
     bug = BUGS[number]
-    found = run(bug.case(), tmp_path / "case", tool, bug.change)
-    assert str(bug.breaks) in found.violated, "\n".join([str(found.violated), *found.said])
+    for again in range(3):
+        found = run(bug.case(), tmp_path / f"case-{again}", tool, bug.change)
+        if str(bug.breaks) in found.violated:
+            return
+    pytest.fail("\n".join([str(found.violated), *found.said]))

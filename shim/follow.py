@@ -13,8 +13,7 @@ from datetime import datetime
 from shim import clock, recorded
 from shim.ec2 import GONE, REGISTERED, Ec2, Instance
 from shim.errors import AccessError, PreflightError, RecordError, UnreadableError
-from shim.launch import LOG_SLUG, Record
-from shim.plan import Plan
+from shim.launch import Record
 from shim.store import Missing, Store, key_problem
 
 POLL = 3.0  # seconds between two looks at the record and the log
@@ -147,11 +146,6 @@ class Follower:
                 self._shown += len(piece)
         except Missing:  # nothing is shipped yet
             return
-
-
-def bootstrap_log(plan: Plan, instance: str) -> str:
-    """Return the key under which an instance that did not come to its stages leaves its log."""
-    return f"{plan.logs_prefix}{LOG_SLUG}/{plan.run_date}/{instance}-bootstrap.log"
 
 
 def _closed(values: recorded.Launch) -> End:
